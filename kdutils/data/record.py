@@ -1,0 +1,236 @@
+"""The one record type for data: images, labels, class names; and the batch that an objective sees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from kdutils.checks import require_labels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Augmentation", "Batch", "Dataset"]
+
+Augmentation = Callable[[Tensor, torch.Generator], Tensor]
+"""Takes images (batch, channels, height, width) and a generator on their device; returns images of that shape."""
+
+
+@dataclass
+class Batch:
+    """What one step sees.
+
+    Attributes:
+        images: (batch, channels, height, width), float.
+        labels: (batch,) class numbers, or None where labels are out of reach (a target domain).
+        index: (batch,) position of each sample in its dataset.
+        classes: how many classes the dataset has.
+    """
+
+    images: Tensor
+    labels: Tensor | None
+    index: Tensor
+    classes: int
+    _outputs: dict[int, Any] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def run(self, model: nn.Module) -> Any:
+        """``model(images)``, computed once per batch however many terms ask for it.
+
+        Objectives call their models through here, so that several terms over one pair of models cost one forward
+        of each model. A :class:`~kdutils.fit.Frozen` teacher and its inner model count as one.
+        """
+        key = id(getattr(model, "inner", model))
+        if key not in self._outputs:
+            self._outputs[key] = model(self.images)
+        return self._outputs[key]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images with labels, resident in memory or on a device.
+
+    Attributes:
+        images: (n, channels, height, width), float32; pixel values in [0, 1] unless standardized.
+        labels: (n,) int64, or None for an unlabeled set.
+        classes: the class names; label ``i`` is ``classes[i]``.
+        name: what tables and errors call it.
+        columns: further per-sample tensors by name, such as the font of a glyph; first dimension n.
+
+    Raises:
+        ValueError: if the data is empty, sizes disagree, or a label is outside the classes.
+    """
+
+    images: Tensor
+    labels: Tensor | None
+    classes: tuple[str, ...]
+    name: str = "data"
+    columns: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 4:
+            raise ValueError(
+                f"images must have shape (n, channels, height, width); got {tuple(self.images.shape)} in {self.name!r}"
+            )
+        if len(self.images) == 0:
+            raise ValueError(f"data set {self.name!r} is empty; at least one sample is wanted")
+        sized = {"labels": self.labels} if self.labels is not None else {}
+        for key, column in {**sized, **self.columns}.items():
+            if len(column) != len(self.images):
+                raise ValueError(f"{key} has {len(column)} rows for {len(self.images)} images in {self.name!r}")
+        if self.labels is not None:
+            require_labels(self.labels, len(self.classes), name=f"labels of {self.name!r}")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __repr__(self) -> str:
+        n, c, h, w = self.images.shape
+        labeled = f"{len(self.classes)} classes" if self.labels is not None else "unlabeled"
+        return f"Dataset({self.name!r}: {n:,} images {c}×{h}×{w}, {labeled}, on {self.images.device})"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the images are."""
+        return self.images.device
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of one image."""
+        return tuple(self.images.shape[1:])  # type: ignore[return-value]
+
+    def to(self, device: str | torch.device) -> Dataset:
+        """The same data on another device."""
+        move = {name: column.to(device) for name, column in self.columns.items()}
+        labels = None if self.labels is None else self.labels.to(device)
+        return replace(self, images=self.images.to(device), labels=labels, columns=move)
+
+    def subset(self, index: Tensor | Sequence[int], name: str | None = None) -> Dataset:
+        """The samples at ``index``, in that order."""
+        index = torch.as_tensor(index, dtype=torch.long, device=self.device)
+        if index.numel() and (int(index.min()) < 0 or int(index.max()) >= len(self)):
+            raise ValueError(f"index must lie in [0, {len(self) - 1}]; got {int(index.min())} to {int(index.max())}")
+        labels = None if self.labels is None else self.labels[index]
+        columns = {key: column[index] for key, column in self.columns.items()}
+        return replace(self, images=self.images[index], labels=labels, columns=columns, name=name or self.name)
+
+    def unlabeled(self) -> Dataset:
+        """The same images without their labels: what an adapting objective may see of the target domain."""
+        return replace(self, labels=None)
+
+    def split(self, *sizes: int | float, seed: int = 0) -> tuple[Dataset, ...]:
+        """Disjoint random parts, with the classes in proportion (stratified) where there are labels.
+
+        Args:
+            sizes: of each part, as counts or as fractions of the whole; what is left over is not returned.
+            seed: the same seed gives the same parts.
+
+        Raises:
+            ValueError: if a size is not positive, or together they exceed the data.
+        """
+        if not sizes or any(size <= 0 for size in sizes):
+            raise ValueError(f"sizes must be positive counts or fractions; got {sizes}")
+        counts = [round(size * len(self)) if isinstance(size, float) else size for size in sizes]
+        if sum(counts) > len(self) + (len(counts) if all(isinstance(s, float) for s in sizes) else 0):
+            raise ValueError(f"sizes {sizes} ask for {sum(counts)} samples of {len(self)} in {self.name!r}")
+        if min(counts) == 0:
+            raise ValueError(f"sizes {sizes} leave a part of {len(self)} samples empty")
+        order = self._stratified_order(seed)
+        starts = [sum(counts[:i]) for i in range(len(counts))]
+        return tuple(self.subset(order[start : start + count]) for start, count in zip(starts, counts, strict=True))
+
+    def few(self, per_class: int, seed: int = 0) -> Dataset:
+        """A random ``per_class`` samples of every class.
+
+        Raises:
+            ValueError: if a class has fewer, naming it; or if there are no labels.
+        """
+        if self.labels is None:
+            raise ValueError(f"few() wants labels; {self.name!r} is unlabeled")
+        if per_class < 1:
+            raise ValueError(f"per_class must be at least 1; got {per_class}")
+        chosen = []
+        generator = torch.Generator().manual_seed(seed)
+        labels = self.labels.cpu()
+        for label, name in enumerate(self.classes):
+            members = torch.nonzero(labels == label).flatten()
+            if len(members) < per_class:
+                raise ValueError(f"per_class={per_class}, but class {name!r} of {self.name!r} has {len(members)}")
+            chosen.append(members[torch.randperm(len(members), generator=generator)[:per_class]])
+        return self.subset(torch.cat(chosen))
+
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        shuffle: bool = False,
+        generator: torch.Generator | None = None,
+        augment: Augmentation | None = None,
+        drop_last: bool = False,
+    ) -> Iterator[Batch]:
+        """One pass over the data, on its device.
+
+        Args:
+            batch_size: samples per batch; the last may be smaller.
+            shuffle: a new random order, drawn from ``generator``.
+            generator: a CPU generator; None draws from torch's global one.
+            augment: changes each batch of images, see :data:`Augmentation`.
+            drop_last: leave the smaller last batch out.
+
+        Raises:
+            ValueError: if the batch is not positive, or larger than the data.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1; got {batch_size}")
+        if batch_size > len(self):
+            raise ValueError(
+                f"batch_size={batch_size} is larger than the data: {self.name!r} has {len(self)} samples; "
+                f"use batch_size={len(self)} or less"
+            )
+        order = torch.randperm(len(self), generator=generator) if shuffle else torch.arange(len(self))
+        order = order.to(self.device)
+        draws = torch.Generator(self.device)
+        draws.manual_seed(int(torch.randint(2**62, (), generator=generator)) if augment else 0)
+        for start in range(0, len(self) - (batch_size - 1 if drop_last else 0), batch_size):
+            index = order[start : start + batch_size]
+            images = self.images[index]
+            if augment is not None:
+                images = augment(images, draws)
+            yield Batch(images, None if self.labels is None else self.labels[index], index, len(self.classes))
+
+    def standardized(self, like: Dataset | None = None) -> Dataset:
+        """Each channel with mean 0 and deviation 1, by the statistics of ``like`` (the training set) or of itself."""
+        reference = (like or self).images
+        mean = reference.mean(dim=(0, 2, 3), keepdim=True)
+        deviation = reference.std(dim=(0, 2, 3), keepdim=True).clamp_min(1e-6)
+        return replace(self, images=(self.images - mean.to(self.device)) / deviation.to(self.device))
+
+    def show(self, count: int = 16, seed: int | None = None) -> Figure:
+        """A picture of the first ``count`` samples, or of a random draw, with their class names."""
+        from kdutils import plot  # the record must load without matplotlib
+
+        order = torch.arange(len(self)) if seed is None else self._stratified_order(seed)
+        part = self.subset(order[:count])
+        titles = None if part.labels is None else [self.classes[int(label)] for label in part.labels]
+        return plot.images(part.images, titles)
+
+    def _stratified_order(self, seed: int) -> Tensor:
+        """A random order in which every prefix holds the classes in proportion."""
+        generator = torch.Generator().manual_seed(seed)
+        if self.labels is None:
+            return torch.randperm(len(self), generator=generator)
+        labels = self.labels.cpu()
+        # Each sample gets a position in (0, 1), evenly spread within its class; sorting interleaves the classes.
+        position = torch.empty(len(self), dtype=torch.float64)
+        for label in labels.unique():
+            members = torch.nonzero(labels == label).flatten()
+            members = members[torch.randperm(len(members), generator=generator)]
+            offset = torch.rand((), generator=generator, dtype=torch.float64)
+            position[members] = (torch.arange(len(members), dtype=torch.float64) + offset) / len(members)
+        return torch.argsort(position)
