@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 # Imported at once, because a function and its module share a name: the function must win.
 from kdutils.compare import Comparison, Estimate, claim, compare
 from kdutils.data.record import Batch, Dataset
-from kdutils.fit import Combined, Frozen, History, Objective, Supervised, fit
+from kdutils.fit import Combined, History, Objective, Supervised, fit
+from kdutils.teacher import Frozen, Recorded
 
 if TYPE_CHECKING:
     from kdutils import data, distill, measure, models, plot
@@ -30,6 +31,7 @@ __all__ = [
     "Frozen",
     "History",
     "Objective",
+    "Recorded",
     "Supervised",
     "claim",
     "compare",

@@ -28,11 +28,12 @@ from tqdm import tqdm
 from kdutils.checks import require_choice, require_device, require_folder, require_fraction, require_positive
 from kdutils.data.record import Augmentation, Batch, Dataset
 from kdutils.files import write_atomically
+from kdutils.teacher import Frozen
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Combined", "Frozen", "History", "Objective", "Supervised", "fit", "require_classes"]
+__all__ = ["Combined", "History", "Objective", "Supervised", "fit", "require_classes"]
 
 CHECK_EVERY = 50
 """Steps between two looks at the losses; each look waits for the device."""
@@ -46,7 +47,7 @@ class Objective(nn.Module):
     A subclass assigns ``self.learner``, the model that is deployed in the end, and defines ``forward(batch)``, which
     returns named scalar terms, already weighted; their sum is the loss. Whatever else is trained (a regressor, a
     discriminator) is a submodule, so that the optimizer and the device find it. Models are called through
-    :meth:`Batch.run <kdutils.data.Batch.run>`; a model that only teaches is wrapped in :class:`Frozen`.
+    :meth:`Batch.run <kdutils.data.Batch.run>`; a model that only teaches is wrapped in :class:`~kdutils.teacher.Frozen`.
 
     Attributes:
         learner: the model that gets deployed.
@@ -59,37 +60,6 @@ class Objective(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Named scalar terms, already weighted."""
         raise NotImplementedError(f"{type(self).__name__} must define forward(batch) -> dict of scalar terms")
-
-
-class Frozen(nn.Module):
-    """A model that teaches and is never taught: evaluation mode, no gradient, nothing in it changes.
-
-    It stays so whatever ``.train()`` is called on its parents. Without this, BatchNorm statistics of a teacher drift
-    while its student trains, even when no parameter asks for a gradient. The wrapped model itself is frozen, not a
-    copy: ``model.requires_grad_(True)`` gives it back.
-
-    Args:
-        inner: the model; wrapping a Frozen again changes nothing.
-    """
-
-    inner: nn.Module
-
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner.inner if isinstance(inner, Frozen) else inner
-        self.inner.requires_grad_(False)
-        self.train(False)
-
-    def train(self, mode: bool = True) -> Frozen:
-        """Stay in evaluation mode, whatever ``mode`` says."""
-        return super().train(False)
-
-    def forward(self, *inputs: Any, **options: Any) -> Any:
-        """The inner model's output, without a graph."""
-        if any(module.training for module in self.inner.modules()):
-            self.inner.eval()
-        with torch.no_grad():
-            return self.inner(*inputs, **options)
 
 
 def require_classes(batch: Batch, logits: Tensor, learner: str = "learner") -> None:
@@ -250,8 +220,7 @@ def fit(
     require_choice("keep", keep, ["last", "best"])
     if keep == "best" and validate is None:
         raise ValueError("keep='best' wants a validation set: pass validate=")
-    if batch_size > len(train):  # before anything moves; `batches` would say the same
-        next(train.batches(batch_size))
+    next(train.batches(batch_size))  # a batch size that does not fit is named before anything moves
     where = require_device(device)
     output = None if folder is None else require_folder("folder", folder)
     factor = _schedule(schedule, warmup)
@@ -332,7 +301,7 @@ def _schedule(schedule: str | Callable[[float], float], warmup: float) -> Callab
     shape: Callable[[float], float] = {
         "cosine": lambda p: 0.5 * (1 + math.cos(math.pi * p)),
         "constant": lambda p: 1.0,
-    }.get(schedule, schedule)  # type: ignore[arg-type,assignment]
+    }.get(schedule, schedule)  # type: ignore[arg-type]
     return lambda p: shape(p) * (min(1.0, p / warmup) if warmup else 1.0)
 
 

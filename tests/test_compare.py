@@ -128,3 +128,17 @@ def test_a_displayed_claim_carries_a_record_that_the_book_collects():
     assert bundle[CLAIM_MIMETYPE] == {"sentence": "1 < 2", "evidence": ["1 & 2"], "holds": True}
     assert "1 &lt; 2" in bundle["text/html"]
     assert "1 & 2" in bundle["text/plain"]
+
+
+def test_worker_processes_give_the_results_of_one_process():
+    def method(seed: int) -> float:
+        return seed + torch.rand(()).item()
+
+    alone = compare({"a": method, "b": method}, seeds=3, progress=False)
+    shared = compare({"a": method, "b": method}, seeds=3, workers=2, progress=False)
+    assert alone.values == shared.values
+
+
+def test_workers_below_one_are_refused():
+    with pytest.raises(ValueError, match="workers must be at least 1; got 0"):
+        compare({"a": lambda s: 1.0}, workers=0)

@@ -36,7 +36,6 @@ def test_a_hand_written_loop_gives_the_same_parameters(blobs, linear):
     total, step = 9, 0
     for _ in range(3):
         permutation = torch.randperm(40, generator=order)
-        torch.randint(1, (), generator=order)  # the loop also draws a seed for augmentation
         for start in range(0, 40, 16):
             optimizer.param_groups[0]["lr"] = 1e-2 * 0.5 * (1 + torch.cos(torch.tensor(torch.pi * step / total)).item())
             index = permutation[start : start + 16]

@@ -61,7 +61,7 @@ def _from_git() -> str | None:
 
 
 def repository() -> str:
-    """The repository's https address, without ``.git``: from the hosting CI, else git's origin, else the placeholder."""
+    """The https address, without ``.git``: from the hosting CI, else from git's origin, else the placeholder."""
     return _from_ci() or _from_git() or PLACEHOLDER
 
 

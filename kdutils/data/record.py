@@ -20,7 +20,7 @@ Augmentation = Callable[[Tensor, torch.Generator], Tensor]
 """Takes images (batch, channels, height, width) and a generator on their device; returns images of that shape."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Batch:
     """What one step sees.
 
@@ -44,15 +44,17 @@ class Batch:
         """``model(images)``, computed once per batch however many terms ask for it.
 
         Objectives call their models through here, so that several terms over one pair of models cost one forward
-        of each model. A :class:`~kdutils.fit.Frozen` teacher and its inner model count as one.
+        of each model. A :class:`~kdutils.teacher.Frozen` teacher and its inner model count as one; a
+        :class:`~kdutils.teacher.Recorded` one looks its outputs up.
         """
         key = id(getattr(model, "inner", model))
         if key not in self._outputs:
-            self._outputs[key] = model(self.images)
+            lookup = getattr(model, "lookup", None)
+            self._outputs[key] = model(self.images) if lookup is None else lookup(self)
         return self._outputs[key]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """Images with labels, resident in memory or on a device.
 
@@ -136,14 +138,16 @@ class Dataset:
         """
         if not sizes or any(size <= 0 for size in sizes):
             raise ValueError(f"sizes must be positive counts or fractions; got {sizes}")
-        counts = [round(size * len(self)) if isinstance(size, float) else size for size in sizes]
-        if sum(counts) > len(self) + (len(counts) if all(isinstance(s, float) for s in sizes) else 0):
-            raise ValueError(f"sizes {sizes} ask for {sum(counts)} samples of {len(self)} in {self.name!r}")
-        if min(counts) == 0:
+        amounts = [size * len(self) if isinstance(size, float) else size for size in sizes]
+        # Rounding where the parts end, not how long they are, so that fractions of 1 use every sample once.
+        ends = [round(sum(amounts[: i + 1])) for i in range(len(amounts))]
+        if ends[-1] > len(self):
+            raise ValueError(f"sizes {sizes} ask for {ends[-1]} samples of {len(self)} in {self.name!r}")
+        starts = [0, *ends[:-1]]
+        if any(start == end for start, end in zip(starts, ends, strict=True)):
             raise ValueError(f"sizes {sizes} leave a part of {len(self)} samples empty")
         order = self._stratified_order(seed)
-        starts = [sum(counts[:i]) for i in range(len(counts))]
-        return tuple(self.subset(order[start : start + count]) for start, count in zip(starts, counts, strict=True))
+        return tuple(self.subset(order[start:end]) for start, end in zip(starts, ends, strict=True))
 
     def few(self, per_class: int, seed: int = 0) -> Dataset:
         """A random ``per_class`` samples of every class.

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from kdutils.checks import require_fraction, require_positive, require_same_shape
 from kdutils.data.record import Batch
-from kdutils.fit import Frozen, Objective, Supervised
+from kdutils.fit import Objective, Supervised
+from kdutils.teacher import as_teacher
 
 __all__ = ["LogitMatching", "SoftTargets", "logit_matching_loss", "soft_cross_entropy", "soft_target_loss"]
 
@@ -91,7 +92,8 @@ class SoftTargets(Objective):
 
     Args:
         student: gives logits (batch, classes); the learner.
-        teacher: gives logits of the same shape; frozen (see :class:`~kdutils.fit.Frozen`).
+        teacher: gives logits of the same shape; frozen (see :class:`~kdutils.teacher.Frozen`), or
+            recorded (:class:`~kdutils.teacher.Recorded`).
         temperature: T > 0.
         weight: w in [0, 1] of the soft targets. With w = 1 no labels are needed.
 
@@ -107,7 +109,7 @@ class SoftTargets(Objective):
         require_fraction(weight=weight)
         _require_two(student, teacher)
         self.learner = student
-        self.teacher = Frozen(teacher)
+        self.teacher = as_teacher(teacher)
         self.labels = Supervised(student)
         self.temperature = temperature
         self.weight = weight
@@ -131,7 +133,7 @@ class LogitMatching(Objective):
 
     Args:
         student: gives logits (batch, classes); the learner.
-        teacher: gives logits of the same shape; frozen.
+        teacher: gives logits of the same shape; frozen, or recorded.
         weight: w in [0, 1] of the matching term. With w = 1 no labels are needed.
 
     Raises:
@@ -145,7 +147,7 @@ class LogitMatching(Objective):
         require_fraction(weight=weight)
         _require_two(student, teacher)
         self.learner = student
-        self.teacher = Frozen(teacher)
+        self.teacher = as_teacher(teacher)
         self.labels = Supervised(student)
         self.weight = weight
 

@@ -52,7 +52,9 @@ def test_soft_cross_entropy_matches_a_double_loop_in_float64(temperature):
 
 def test_logit_matching_matches_a_double_loop_in_float64():
     student, teacher = pair()
-    expected = sum((s - t) ** 2 for s, t in zip(student.flatten().tolist(), teacher.flatten().tolist(), strict=True)) / 5
+    expected = (
+        sum((s - t) ** 2 for s, t in zip(student.flatten().tolist(), teacher.flatten().tolist(), strict=True)) / 5
+    )
     assert_close(logit_matching_loss(student, teacher), torch.tensor(expected, dtype=torch.float64))
 
 

@@ -1,0 +1,75 @@
+"""Data sets, all as one record, resident in memory or on a device.
+
+``digits``, ``glyphs`` and ``blended`` need no download. ``mnist`` and the other public sets are fetched once, with
+their checksums. ``image_folder`` reads your own pictures. Random changes of the images are in
+:mod:`kdutils.data.augment`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from kdutils.checks import require_choice
+from kdutils.data import augment
+from kdutils.data.embedded import blended, digits
+from kdutils.data.folder import image_folder
+from kdutils.data.full import ChecksumError, cifar10, cifar100, fashion_mnist, mnist, omniglot, svhn, usps
+from kdutils.data.glyphs import glyphs, scripts
+from kdutils.data.record import Augmentation, Batch, Dataset
+
+__all__ = [
+    "Augmentation",
+    "Batch",
+    "ChecksumError",
+    "Dataset",
+    "augment",
+    "blended",
+    "cifar10",
+    "cifar100",
+    "digits",
+    "fashion_mnist",
+    "glyphs",
+    "image_folder",
+    "load",
+    "mnist",
+    "names",
+    "omniglot",
+    "scripts",
+    "svhn",
+    "usps",
+]
+
+_SETS: dict[str, Callable[..., Dataset]] = {
+    function.__name__: function
+    for function in (
+        digits,
+        glyphs,
+        blended,
+        mnist,
+        fashion_mnist,
+        usps,
+        svhn,
+        cifar10,
+        cifar100,
+        omniglot,
+        image_folder,
+    )
+}
+
+
+def names() -> tuple[str, ...]:
+    """The names that :func:`load` knows: first those that need no download."""
+    return tuple(_SETS)
+
+
+def load(name: str, **options: Any) -> Dataset:
+    """A data set by its name, for recipes and the command line: ``load("mnist", split="test")``.
+
+    Args:
+        name: one of :func:`names`.
+        options: the arguments of the function of that name.
+
+    Raises:
+        ValueError: if the name is unknown; lists the names, and suggests the nearest.
+    """
+    require_choice("name", name, _SETS)
+    return _SETS[name](**options)

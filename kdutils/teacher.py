@@ -1,0 +1,97 @@
+"""Models that teach and are never taught: the teacher contract."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kdutils.data.record import Batch, Dataset
+
+__all__ = ["Frozen", "Recorded", "as_teacher"]
+
+
+class Frozen(nn.Module):
+    """A model that teaches and is never taught: evaluation mode, no gradient, nothing in it changes.
+
+    It stays so whatever ``.train()`` is called on its parents. Without this, BatchNorm statistics of a teacher drift
+    while its student trains, even when no parameter asks for a gradient. The wrapped model itself is frozen, not a
+    copy: ``model.requires_grad_(True)`` gives it back.
+
+    Args:
+        inner: the model; wrapping a Frozen again changes nothing.
+    """
+
+    inner: nn.Module
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner.inner if isinstance(inner, Frozen) else inner
+        self.inner.requires_grad_(False)
+        self.train(False)
+
+    def train(self, mode: bool = True) -> Frozen:
+        """Stay in evaluation mode, whatever ``mode`` says."""
+        return super().train(False)
+
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        """The inner model's output, without a graph."""
+        if any(module.training for module in self.inner.modules()):
+            self.inner.eval()
+        with torch.no_grad():
+            return self.inner(*inputs, **options)
+
+
+class Recorded(nn.Module):
+    """A teacher whose outputs on one data set were computed once, for any number of students and epochs.
+
+    Training then costs no forward of the teacher. It only answers for the very images it was recorded on: other data,
+    or an augmentation that changes the images, is refused, because the teacher never saw those pictures.
+
+    Args:
+        teacher: gives one tensor per batch, first dimension the batch.
+        data: the data set that students will train on, standardized as they will see it.
+        batch_size: samples per forward.
+    """
+
+    outputs: Tensor
+    keys: Tensor
+
+    def __init__(self, teacher: nn.Module, data: Dataset, batch_size: int = 256) -> None:
+        super().__init__()
+        frozen = Frozen(teacher)
+        parts = [frozen(batch.images) for batch in data.batches(min(batch_size, len(data)))]
+        self.register_buffer("outputs", torch.cat(parts), persistent=False)
+        self.register_buffer("keys", _keys(data.images), persistent=False)
+        self.name = data.name
+
+    def lookup(self, batch: Batch) -> Tensor:
+        """The outputs for this batch, (batch, ...).
+
+        Raises:
+            ValueError: if the batch does not hold the images that were recorded.
+        """
+        known = int(batch.index.max()) < len(self.keys)
+        if not known or not torch.equal(_keys(batch.images), self.keys[batch.index]):
+            raise ValueError(
+                f"teacher was recorded on {self.name!r}, and these are other images: another data set, another "
+                "standardization, or an augmentation. Record it on this data, train without augment, or use the model"
+            )
+        return self.outputs[batch.index]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Not possible: only the recorded outputs are here."""
+        raise RuntimeError("a Recorded teacher has outputs, no model; it answers through Batch.run")
+
+
+def as_teacher(model: nn.Module) -> nn.Module:
+    """``model`` as an objective may hold it: Recorded and Frozen teachers as they are, any other model frozen."""
+    return model if isinstance(model, Frozen | Recorded) else Frozen(model)
+
+
+def _keys(images: Tensor) -> Tensor:
+    """One number per image that changes when the image does; exact, so it does not depend on the batch."""
+    places = torch.arange(1, images[0].numel() + 1, device=images.device)
+    bits = images.float().contiguous().view(torch.int32).flatten(1)
+    return (bits * places).sum(dim=1)  # integers wrap around, so the order of summation does not matter

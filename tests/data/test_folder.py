@@ -1,0 +1,115 @@
+"""The user's own pictures."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from kdutils.data import image_folder
+
+
+def save(path, color=(255, 0, 0), size=(8, 8), **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, color).save(path, **options)
+
+
+@pytest.fixture
+def pets(tmp_path):
+    """Two classes; one of the pictures in a folder below its class."""
+    save(tmp_path / "pets" / "dog" / "b.png", (0, 255, 0))
+    save(tmp_path / "pets" / "dog" / "a.png", (0, 0, 255))
+    save(tmp_path / "pets" / "cat" / "more" / "c.JPG", (255, 0, 0), quality=100)
+    return tmp_path / "pets"
+
+
+def test_classes_are_the_sorted_folders_and_pictures_their_samples(pets):
+    data = image_folder(pets, size=8)
+    assert data.classes == ("cat", "dog")
+    assert data.labels.tolist() == [0, 1, 1]
+    assert data.name == "pets"
+    colors = torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, 1, 0]])
+    torch.testing.assert_close(data.images, colors.view(3, 3, 1, 1).expand(-1, -1, 8, 8), atol=0.02, rtol=0)
+
+
+def test_pictures_are_gray_on_request_and_of_the_size_asked(pets):
+    data = image_folder(str(pets), size=(6, 4), channels=1)
+    assert data.images.shape == (3, 1, 6, 4)
+    assert data.images[1].mean().item() == pytest.approx(0.114, abs=0.01)  # the luma of blue
+
+
+def test_a_picture_is_cropped_about_its_center_not_squeezed(tmp_path):
+    pixels = np.zeros((10, 30, 3), dtype=np.uint8)
+    pixels[:, 10:20] = 255
+    (tmp_path / "one").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "one" / "wide.png")
+    assert image_folder(tmp_path, size=10).images.min() == 1
+
+
+def test_a_picture_is_turned_as_its_camera_says(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned by a quarter, clockwise
+    pixels = np.zeros((10, 10, 3), dtype=np.uint8)
+    pixels[:, :5] = 255
+    (tmp_path / "one").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "one" / "turned.png", exif=exif)
+    image = image_folder(tmp_path, size=10).images[0, 0]
+    assert image[:5].min() == 1
+    assert image[5:].max() == 0
+
+
+def test_hidden_and_other_files_are_passed_over(pets):
+    (pets / ".ipynb_checkpoints").mkdir()
+    (pets / "dog" / ".hidden.png").write_bytes(b"")
+    (pets / "dog" / "notes.txt").write_text("woof")
+    (pets / "README").write_text("pets")
+    assert len(image_folder(pets, size=8)) == 3
+
+
+def test_a_test_set_gets_the_labels_of_its_training_set(pets):
+    assert image_folder(pets, size=8, classes=("dog", "cat")).labels.tolist() == [0, 0, 1]
+    with pytest.raises(ValueError, match=r"missing \['fish'\], not a class \['dog'\]"):
+        image_folder(pets, size=8, classes=("cat", "fish"))
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"path='.*nowhere' is not a folder"):
+        image_folder(tmp_path / "nowhere", size=8)
+
+
+def test_a_folder_without_class_folders_is_refused(tmp_path):
+    save(tmp_path / "flat" / "a.png")
+    with pytest.raises(ValueError, match=r"flat' has no class folders; wanted such as '.*cat/1.jpg'"):
+        image_folder(tmp_path / "flat", size=8)
+
+
+def test_a_class_without_pictures_is_named(pets):
+    (pets / "fish").mkdir()
+    with pytest.raises(ValueError, match="fish' has no pictures"):
+        image_folder(pets, size=8)
+
+
+def test_train_and_test_folders_are_not_taken_for_classes(tmp_path):
+    save(tmp_path / "train" / "cat" / "a.png")
+    save(tmp_path / "test" / "cat" / "a.png")
+    with pytest.raises(ValueError, match="holds the parts test, train, not classes; pass one: '.*test'"):
+        image_folder(tmp_path, size=8)
+    assert len(image_folder(tmp_path / "train", size=8)) == 1
+
+
+@pytest.mark.parametrize("damage", ["truncated", "text", "empty"])
+def test_an_unreadable_picture_is_named(pets, damage):
+    file = pets / "dog" / "b.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(file)
+    content = file.read_bytes()
+    file.write_bytes({"truncated": content[: len(content) // 2], "text": b"no picture", "empty": b""}[damage])
+    with pytest.raises(OSError, match=r"picture '.*dog/b.png' cannot be read"):
+        image_folder(pets, size=8)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"size": 0}, "size must be at least 1 pixel"), ({"size": 8, "channels": 4}, "channels must be 3 .*; got 4")],
+)
+def test_impossible_pictures_are_refused(pets, options, message):
+    with pytest.raises(ValueError, match=message):
+        image_folder(pets, **options)

@@ -1,0 +1,59 @@
+"""Teachers that do not change, and teachers that are only looked up."""
+
+import pytest
+import torch
+
+import kdutils as kd
+from kdutils.teacher import as_teacher
+
+
+def test_a_recorded_teacher_gives_the_same_training_as_the_live_one(blobs, linear, normed):
+    data, teacher = blobs(), normed(seed=1)
+
+    def trained(by: torch.nn.Module) -> torch.Tensor:
+        student = linear()
+        kd.fit(kd.distill.SoftTargets(student, by), data, epochs=2, batch_size=20, progress=False)
+        return student[1].weight.detach()
+
+    torch.testing.assert_close(trained(kd.Recorded(teacher, data)), trained(teacher), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("other", ["data", "standardization", "augmentation", "length"])
+def test_a_recorded_teacher_refuses_images_it_has_not_seen(blobs, linear, other):
+    data = blobs()
+    recorded = kd.Recorded(linear(seed=1), data)
+    train = {"data": blobs(seed=3), "standardization": data.standardized(), "length": blobs(n=200)}.get(other, data)
+    augment = (lambda images, generator: images.flip(3)) if other == "augmentation" else None
+    with pytest.raises(ValueError, match="recorded on 'blobs', and these are other images"):
+        kd.fit(kd.distill.SoftTargets(linear(), recorded), train, epochs=1, augment=augment, progress=False)
+
+
+def test_a_recorded_teacher_notices_two_images_that_changed_places(blobs, linear):
+    data = blobs()
+    recorded = kd.Recorded(linear(seed=1), data)
+    swapped = data.subset([1, 0, *range(2, len(data))])
+    with pytest.raises(ValueError, match="other images"):
+        recorded.lookup(next(swapped.batches(4)))
+    mirrored = next(data.batches(4))
+    mirrored.images = mirrored.images.flip(2)  # the same pixels in another order
+    with pytest.raises(ValueError, match="other images"):
+        recorded.lookup(mirrored)
+
+
+def test_a_recorded_teacher_has_no_model_to_run(blobs, linear):
+    with pytest.raises(RuntimeError, match="no model"):
+        kd.Recorded(linear(), blobs())(blobs().images)
+
+
+def test_recorded_outputs_are_no_parameters_and_not_part_of_a_checkpoint(blobs, linear):
+    recorded = kd.Recorded(linear(), blobs())
+    assert not list(recorded.parameters())
+    assert not recorded.state_dict()
+
+
+def test_a_teacher_is_wrapped_only_when_it_needs_to_be(blobs, linear):
+    model = linear()
+    recorded, frozen = kd.Recorded(model, blobs()), kd.Frozen(model)
+    assert as_teacher(recorded) is recorded
+    assert as_teacher(frozen) is frozen
+    assert isinstance(as_teacher(model), kd.Frozen)

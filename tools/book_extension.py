@@ -1,0 +1,300 @@
+"""What the book asks of Sphinx beyond its off-the-shelf extensions.
+
+- claims: the outputs of :func:`kdutils.claim` are drawn as boxes that can be linked to, and the directive ``claims``
+  lists them all with their evidence;
+- API reference: a page for each module, made from its docstrings; ``kdutils.distill.SoftTargets`` links to the page of
+  the module that defines it, and a type of another library is plain text (its page is on the network, which a build
+  must not need);
+- address: the links of the theme follow :mod:`tools.address`;
+- downloads: the button of each chapter gives the notebook in the form made for Colab;
+- offline: what the theme would fetch from the network is left out.
+"""
+
+import importlib
+import json
+import re
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from myst_nb.core.render import MimeData, NbElementRenderer, load_mime_renders
+from sphinx import addnodes
+from sphinx.application import Sphinx
+from sphinx.config import Config
+from sphinx.environment import BuildEnvironment
+from sphinx.util.docutils import SphinxDirective
+
+from kdutils.compare import CLAIM_MIMETYPE
+from tools.address import ROOT, repository
+
+TYPES_ONLY = {"Figure"}
+"""Names of other libraries that our modules import for type checkers only, so that they cannot be looked up."""
+
+Claim = dict[str, Any]
+"""What a claim's output holds (``sentence``, ``evidence``, ``holds``), and ``anchor``, its place on the page."""
+
+
+# ---------------------------------------------------------------------------------------------------------- claims
+
+
+class ClaimRenderer:
+    """Draws the output of ``claim`` and notes it for the list of claims (a mime renderer plug-in of MyST-NB)."""
+
+    mime_priority_overrides = (("*", CLAIM_MIMETYPE, 1),)
+
+    @staticmethod
+    def handle_mime(renderer: NbElementRenderer, data: MimeData, inline: bool) -> list[nodes.Element] | None:
+        """Nodes for a claim, None for any other output."""
+        if data.mime_type != CLAIM_MIMETYPE or inline:
+            return None
+        env = renderer.renderer.sphinx_env
+        noted = claims_of(env).setdefault(env.docname, [])
+        record = json.loads(data.content) if isinstance(data.content, (str, bytes)) else dict(data.content)
+        claim = {**record, "anchor": f"claim-{len(noted) + 1}"}
+        noted.append(claim)
+        box = nodes.container(classes=["kd-claim"], ids=[claim["anchor"]])
+        box += nodes.paragraph("", "", nodes.strong(text=f"✓ {claim['sentence']}"))
+        box += evidence_of(claim)
+        return [box]
+
+
+def claims_of(env: BuildEnvironment) -> dict[str, list[Claim]]:
+    """The claims by page, kept in Sphinx's environment from one build to the next."""
+    if not hasattr(env, "kdutils_claims"):
+        env.kdutils_claims = {}  # type: ignore[attr-defined]
+    return env.kdutils_claims  # type: ignore[attr-defined]
+
+
+def evidence_of(claim: Claim) -> list[nodes.paragraph]:
+    """One line for each piece of evidence."""
+    return [nodes.paragraph(text=line, classes=["kd-evidence"]) for line in claim["evidence"]]
+
+
+class ClaimsList(nodes.General, nodes.Element):
+    """Stands for the list until every page is read."""
+
+
+class ClaimsDirective(SphinxDirective):
+    """All claims of the book, in reading order, each with its evidence and a link to its place."""
+
+    def run(self) -> list[nodes.Node]:
+        """The place where the list will stand."""
+        self.env.kdutils_claims_pages = getattr(self.env, "kdutils_claims_pages", set()) | {self.env.docname}  # type: ignore[attr-defined]
+        return [ClaimsList()]
+
+
+def reading_order(env: BuildEnvironment, page: str) -> Iterator[str]:
+    """The pages from ``page`` on, as the table of contents has them."""
+    yield page
+    for below in env.toctree_includes.get(page, []):
+        yield from reading_order(env, below)
+
+
+def fill_claims(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Put the list of claims in its place."""
+    known = claims_of(app.env)
+    pages = [page for page in reading_order(app.env, app.config.root_doc) if known.get(page)]
+    total = sum(len(known[page]) for page in pages)
+    for place in list(doctree.findall(ClaimsList)):
+        content: list[nodes.Node] = [nodes.paragraph(text=f"Claims in the book: {total}.")]
+        for page in pages:
+            uri = app.builder.get_relative_uri(docname, page)
+            title = nodes.reference("", app.env.titles[page].astext(), refuri=uri, internal=True)
+            content.append(nodes.rubric("", "", title))
+            items = nodes.definition_list(classes=["kd-claims"])
+            for claim in known[page]:
+                link = nodes.reference("", claim["sentence"], refuri=f"{uri}#{claim['anchor']}", internal=True)
+                evidence = nodes.definition("", *evidence_of(claim))
+                items += nodes.definition_list_item("", nodes.term("", "", link), evidence)
+            content.append(items)
+        place.replace_self(content)
+
+
+def forget_claims(app: Sphinx, env: BuildEnvironment, docname: str) -> None:
+    """Before a page is read again."""
+    claims_of(env).pop(docname, None)
+    getattr(env, "kdutils_claims_pages", set()).discard(docname)
+
+
+def rewrite_claims(app: Sphinx, env: BuildEnvironment) -> list[str]:
+    """The list of claims is written anew whenever any page was."""
+    return sorted(getattr(env, "kdutils_claims_pages", set()))
+
+
+# --------------------------------------------------------------------------------------------------- API reference
+
+
+def public_modules(package: Path = ROOT / "kdutils") -> list[str]:
+    """The modules whose path has no private part, by dotted name, packages before what is in them."""
+    paths = [path.relative_to(package.parent).with_suffix("") for path in package.rglob("*.py")]
+    dotted = {".".join(path.parts).removesuffix(".__init__") for path in paths}
+    return sorted(name for name in dotted if not any(part.startswith("_") for part in name.split(".")))
+
+
+def write_module_pages(app: Sphinx, config: Config, folder: Path = ROOT / "appendix" / "api") -> None:
+    """One page for each module, made anew at each build; git ignores them."""
+    modules = public_modules()
+    pages = {f"{name}.md": f"# `{name}`\n\n```{{eval-rst}}\n.. automodule:: {name}\n```\n" for name in modules}
+    folder.mkdir(exist_ok=True)
+    for stale in {path.name for path in folder.iterdir()} - pages.keys():
+        (folder / stale).unlink()
+    for name, text in pages.items():
+        path = folder / name
+        if not path.exists() or path.read_text(encoding="utf-8") != text:  # an untouched page is not read again
+            path.write_text(text, encoding="utf-8")
+
+
+def summary(module: str) -> str:
+    """The first line of a module's docstring."""
+    return (importlib.import_module(module).__doc__ or "").strip().partition("\n")[0]
+
+
+class ModulesDirective(SphinxDirective):
+    """A list of the modules, each with its first line."""
+
+    def run(self) -> list[nodes.Node]:
+        """One line for each module."""
+        lines = [f"{{py:mod}}`{name}`\n: {summary(name)}\n" for name in public_modules()]
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
+def list_exports(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """A package's page lists the names that it passes on from its modules, with their summaries."""
+    if what == "module" and hasattr(obj, "__path__") and getattr(obj, "__all__", ()):
+        lines += ["", ".. autosummary::", "   :nosignatures:", "", *(f"   {public}" for public in obj.__all__), ""]
+
+
+def skip_exports(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
+    """A name that a module passes on is described where it is defined, and only there."""
+    home = getattr(obj, "__module__", None) or ""
+    page = app.env.temp_data.get("autodoc:module")
+    return True if what == "module" and home.startswith("kdutils") and home != page else None
+
+
+def keep_colons(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Napoleon takes what stands before a colon in the first line of a property for its type; ours are annotated."""
+    if what in {"attribute", "data", "property"}:
+        lines[:0] = ["..", ""]  # an empty comment
+
+
+def leave_out_object(app: Sphinx, domain: str, objtype: str, content: addnodes.desc_content) -> None:
+    """That a class derives from ``object`` is no news."""
+    if objtype == "class" and content.children and content[0].astext() == "Bases: object":
+        del content[0]
+
+
+def find_object(name: str) -> Any:
+    """What a dotted name stands for; raises ImportError or AttributeError where it stands for nothing."""
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        try:
+            found = importlib.import_module(".".join(parts[:length]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[length:]:
+            found = getattr(found, part)
+        return found
+    raise ModuleNotFoundError(name)
+
+
+def alias_exports(app: Sphinx, env: BuildEnvironment) -> None:
+    """Let ``kdutils.distill.SoftTargets`` lead to where ``kdutils.distill.soft_targets.SoftTargets`` is described."""
+    known = env.get_domain("py").objects  # type: ignore[attr-defined]
+    for package in public_modules():
+        for public in getattr(importlib.import_module(package), "__all__", ()):
+            found, short = find_object(f"{package}.{public}"), f"{package}.{public}"
+            home = f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', '')}"
+            if home != short and home in known:
+                for name in [name for name in known if name == home or name.startswith(f"{home}.")]:
+                    known.setdefault(short + name.removeprefix(home), known[name]._replace(aliased=True))
+
+
+def resolve_python_name(
+    app: Sphinx, env: BuildEnvironment, node: addnodes.pending_xref, contnode: nodes.Element
+) -> nodes.Element | None:
+    """Resolve a name that stands in a signature as its module imported it.
+
+    One of ours leads to its description. One of another library, if it really exists, becomes plain text. Anything else
+    stays unresolved, which fails the build.
+    """
+    if node.get("refdomain") != "py":
+        return None
+    for name in (node["reftarget"], f"{node.get('py:module')}.{node['reftarget']}"):
+        try:
+            found = find_object(name)
+        except (ImportError, AttributeError, ValueError):
+            continue
+        home = getattr(found, "__module__", None) or ""
+        if not home.startswith("kdutils"):
+            return contnode
+        place = f"{home}.{getattr(found, '__qualname__', '')}"
+        return env.get_domain("py").resolve_xref(env, node["refdoc"], app.builder, "obj", place, node, contnode)
+    return contnode if node["reftarget"] in TYPES_ONLY else None
+
+
+# ------------------------------------------------------------------------------------- address, downloads, offline
+
+
+def apply_address(app: Sphinx, config: Config) -> None:
+    """The theme's links, and ``{{ repository }}`` on the pages, follow the address of the repository."""
+    address = repository()
+    theme = config.html_theme_options
+    theme["repository_url"] = address
+    host = urllib.parse.urlsplit(address).hostname or ""
+    theme["repository_provider"] = next((name for name in ("gitlab", "bitbucket") if name in host), "github")
+    if host != "github.com":
+        theme.pop("launch_buttons", None)  # Colab opens notebooks from there only
+    config.myst_substitutions["repository"] = address
+
+
+def leave_out_thebe(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Jupyter Book always loads the extension that runs code through a service on the network; not used here."""
+    for kind in ("script_files", "css_files"):
+        context[kind] = [file for file in context[kind] if "thebe" not in f"{file} {getattr(file, 'attributes', '')}"]
+
+
+def leave_out_preloading(app: Sphinx, exception: Exception | None) -> None:
+    """The theme preloads its fonts, which a browser forbids, with an error, to pages opened from disk."""
+    if exception is None:
+        for path in Path(app.outdir).rglob("*.html"):
+            page = path.read_text(encoding="utf-8")
+            without = re.sub(r'<link rel="preload" as="font"[^>]*>\n?', "", page)
+            if without != page:
+                path.write_text(without, encoding="utf-8")
+
+
+def put_downloads(app: Sphinx, exception: Exception | None) -> None:
+    """Replace the notebooks behind the download buttons by their Colab form."""
+    if exception is not None:
+        return
+    from tools import colab, notebooks  # they read the book that is being made
+
+    book = colab.Book()
+    for path in notebooks.chapters():
+        notebooks.write(Path(app.outdir, "_sources", path.relative_to(ROOT)), colab.convert(path, book))
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register everything with Sphinx."""
+    if ClaimRenderer not in load_mime_renders():  # MyST-NB knows plug-ins of installed distributions only
+        load_mime_renders().append(ClaimRenderer)
+    app.add_node(ClaimsList)
+    app.add_directive("claims", ClaimsDirective)
+    app.add_directive("modules", ModulesDirective)
+    app.connect("config-inited", write_module_pages, priority=100)  # before the table of contents is read
+    app.connect("config-inited", apply_address)
+    app.connect("env-purge-doc", forget_claims)
+    app.connect("env-updated", rewrite_claims)
+    app.connect("env-updated", alias_exports)
+    app.connect("doctree-resolved", fill_claims)
+    app.connect("autodoc-skip-member", skip_exports)
+    app.connect("autodoc-process-docstring", keep_colons, priority=400)  # before Napoleon
+    app.connect("autodoc-process-docstring", list_exports)
+    app.connect("object-description-transform", leave_out_object)
+    app.connect("missing-reference", resolve_python_name)
+    app.connect("html-page-context", leave_out_thebe, priority=900)
+    app.connect("build-finished", leave_out_preloading)
+    app.connect("build-finished", put_downloads)
+    return {"version": "1", "parallel_read_safe": False, "parallel_write_safe": True}
