@@ -204,9 +204,8 @@ def alias_exports(app: Sphinx, env: BuildEnvironment) -> None:
     known = env.get_domain("py").objects  # type: ignore[attr-defined]
     for package in public_modules():
         for public in getattr(importlib.import_module(package), "__all__", ()):
-            found, short = find_object(f"{package}.{public}"), f"{package}.{public}"
-            home = f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', '')}"
-            if home != short and home in known:
+            short, found = f"{package}.{public}", find_object(f"{package}.{public}")
+            for home in [name for name in known if name.endswith(f".{public}") and find_object(name) is found]:
                 for name in [name for name in known if name == home or name.startswith(f"{home}.")]:
                     known.setdefault(short + name.removeprefix(home), known[name]._replace(aliased=True))
 

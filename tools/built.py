@@ -53,17 +53,27 @@ class Book:
         return parse_file(str(self.root / "references.bib"), "bibtex").entries
 
     def find(self, kind: str, name: str) -> tuple[str, str]:
-        """(address below the HTML's root, title) of an object; ``kind`` begins its kind: "std:label", "py:".
+        """(address below the HTML's root, title) of a "std:label", "std:doc" or "std:term".
 
         Raises:
-            ValueError: if the built book has no such object.
+            ValueError: if the built book has none of that name.
         """
-        for group in (group for group in self.inventory if group.startswith(kind)):
-            for key in (name, name.lower()):
-                if key in self.inventory[group]:
-                    _, _, uri, title = self.inventory[group][key]
-                    return uri, key if title == "-" else title
+        for key in (name, name.lower()):
+            if key in self.inventory.get(kind, {}):
+                _, _, uri, title = self.inventory[kind][key]
+                return uri, title
         raise ValueError(f"{name!r} is not in the built book; mend the name, or run `make book` again")
+
+    def api(self, name: str, *, module: bool) -> str | None:
+        """The address below the HTML's root of a Python object; None for one of another library, which has no page.
+
+        A name that a package passes on, such as ``kdutils.fit``, leads to where it is defined, ``kdutils.fit.fit``.
+        """
+        kinds = [kind for kind in self.inventory if kind.startswith("py:") and (kind == "py:module") == module]
+        known = {key: entry[2] for kind in kinds for key, entry in self.inventory[kind].items()}
+        package, _, last = name.rpartition(".")
+        passed_on = [key for key in known if key.startswith(f"{package}.") and key.endswith(f".{last}")]
+        return known.get(name) or known.get(min(passed_on, key=len, default=""))
 
     def equation(self, label: str) -> str:
         """The address below the HTML's root of a labeled equation.

@@ -18,6 +18,7 @@ from markdown_it.token import Token
 from mdit_py_plugins.colon_fence import colon_fence_plugin
 from mdit_py_plugins.deflist import deflist_plugin
 from mdit_py_plugins.dollarmath import dollarmath_plugin
+from mdit_py_plugins.footnote import footnote_plugin
 from mdit_py_plugins.myst_blocks import myst_block_plugin
 from mdit_py_plugins.myst_role import myst_role_plugin
 from nbformat import NotebookNode
@@ -27,7 +28,7 @@ from tools import notebooks, setup_cell
 from tools.built import Book, link
 
 PARSER = MarkdownIt("commonmark").enable("table")
-for plugin in (colon_fence_plugin, deflist_plugin, myst_block_plugin, myst_role_plugin):
+for plugin in (colon_fence_plugin, deflist_plugin, footnote_plugin, myst_block_plugin, myst_role_plugin):
     PARSER.use(plugin)
 PARSER.use(dollarmath_plugin, allow_labels=True, double_inline=True)
 
@@ -37,7 +38,14 @@ INLINE = re.compile(
     r"|(?P<image>!)?\[(?P<text>[^\]]*)\]\((?P<target>[^)\s]+)\)",
     re.DOTALL,
 )
-RAW_TOKENS = {"colon_fence", "math_block_label", "dl_open", "myst_target", "myst_block_break", "myst_line_comment"}
+RAW_BLOCKS = {
+    "dl_open": "a definition list",
+    "footnote_block_open": "a footnote",
+    "math_block_label": "the labeled equation",
+    "myst_block_break": "a block break",
+    "myst_line_comment": "the comment",
+    "myst_target": "the label",
+}
 RAW_TEXT = re.compile(r"\[\^[^\]]+\]|\{\{.*?\}\}|\{[#.][\w-]+\}|^\\begin\{\w+")  # footnotes, substitutions, attributes
 HIDDEN = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
 OPEN, CLOSE = "<details><summary>{}</summary>\n\n", "\n\n</details>"
@@ -62,11 +70,13 @@ def leftovers(text: str) -> list[str]:
     """Markup in ``text`` that Colab would show raw: directives, roles, labels, definition lists, footnotes."""
     found = []
     for token in PARSER.parse(text):
-        if token.type in RAW_TOKENS or (token.type == "fence" and token.info.startswith("{")):
-            found.append(f"{token.markup}{token.info or token.content.strip()}" or token.type)
+        if token.type in RAW_BLOCKS:
+            found.append(f"{RAW_BLOCKS[token.type]} {token.info or token.content.strip()}".strip())
+        elif token.type == "colon_fence" or (token.type == "fence" and token.info.startswith("{")):
+            found.append(f"the directive {token.markup}{token.info}")
         for child in token.children or ():
             if child.type == "myst_role":
-                found.append(f"{{{child.meta['name']}}}`{child.content}`")
+                found.append(f"the role {{{child.meta['name']}}}`{child.content}`")
             elif child.type == "text":
                 found += RAW_TEXT.findall(child.content)
     return found
@@ -81,7 +91,7 @@ class Chapter:
 
     def convert(self, notebook: NotebookNode) -> NotebookNode:
         """A new notebook; ``notebook`` stays as it is."""
-        cells = [self._header()]
+        cells = self._header()
         for position, cell in enumerate(notebook.cells, start=1):
             try:
                 cells += self._markdown(cell) if cell.cell_type == "markdown" else self._code(cell)
@@ -90,10 +100,12 @@ class Chapter:
         metadata = {key: notebook.metadata[key] for key in ("kernelspec", "language_info") if key in notebook.metadata}
         return new_notebook(cells=cells, metadata={**metadata, "colab": {"provenance": [], "toc_visible": True}})
 
-    def _header(self) -> NotebookNode:
+    def _header(self) -> list[NotebookNode]:
+        if not self.book.owner:
+            return []  # not published: there is nothing to open
         badge = link("**Open in Colab**", self.book.colab(f"{self.page}.ipynb"))
         page = link("as a page of the book", self.book.page(f"{self.page}.html"))
-        return new_markdown_cell(f"{badge} · or read this chapter {page}", id="open-in-colab")
+        return [new_markdown_cell(f"{badge} · or read this chapter {page}", id="open-in-colab")]
 
     def _markdown(self, cell: NotebookNode) -> list[NotebookNode]:
         text = (OPEN.format(self.solution) if self.solution else "") + self._blocks(cell.source)
@@ -101,9 +113,7 @@ class Chapter:
         text = re.sub(r"<details><summary>[^\n]*</summary>\s*</details>", "", text)
         text = re.sub(r"\n{3,}", "\n\n", text).strip()
         if found := leftovers(text):
-            raise ValueError(
-                f"{found[0]!r} has no Colab form; directives and labels stand outside lists and quotations"
-            )
+            raise ValueError(f"{found[0]} has no Colab form; directives and labels stand outside lists and quotations")
         return [new_markdown_cell(text, id=cell.id)] if text else []
 
     def _code(self, cell: NotebookNode) -> list[NotebookNode]:
@@ -231,17 +241,15 @@ class Chapter:
             case "doc":
                 path = posixpath.normpath(posixpath.join("/", posixpath.dirname(self.page), target))
                 uri, shown = self.book.find("std:doc", path.lstrip("/"))
-            case _ if name.startswith("py:"):
+            case "py:func" | "py:class" | "py:meth" | "py:mod":
                 full = target.lstrip("~")
+                uri = self.book.api(full, module=name == "py:mod") or ""
                 short = full.rsplit(".", 1)[-1] if target.startswith("~") else full
-                uri, shown = (
-                    self.book.find("py:", full)[0],
-                    f"`{short}{'()' if name in {'py:func', 'py:meth'} else ''}`",
-                )
+                shown = f"`{short}{'()' if name in {'py:func', 'py:meth'} else ''}`"
             case _:
                 raise ValueError(f"the role {{{name}}} has no Colab form; write it otherwise, or teach tools/colab.py")
         here = uri.startswith(f"{self.page}.html")
-        return text or shown if here else link(text or shown, self.book.page(uri))
+        return text or shown if here or not uri else link(text or shown, self.book.page(uri))
 
 
 def quotation(title: str, text: str) -> str:

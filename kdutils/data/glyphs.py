@@ -86,7 +86,7 @@ def glyphs(
     elastic: Range = 0.04,
     stroke: Range = (-0.2, 0.5),
     blur: Range = 0.6,
-    contrast: Range = (0.6, 1.0),
+    contrast: Range = (0.7, 1.0),
     noise: Range = (0.05, 0.2),
 ) -> Dataset:
     """Rendered characters, the classes in equal numbers, each image a random font and a random variation.
@@ -167,12 +167,12 @@ def scripts() -> dict[str, str]:
         :data:`TEST_FONTS`.
     """
     train, test = (set().union(*(_coverage(name) for name in part)) for part in (TRAIN_FONTS, TEST_FONTS))
-    letters = [character for character in sorted(train & test) if _is_base_letter(character)]
-    bitmaps, present = _bitmaps(tuple(letters), ("DejaVuSans",), 64)
+    comparable = train & test & _coverage("DejaVuSans")
+    letters = tuple(character for character in sorted(comparable) if _is_base_letter(character))
+    bitmaps, _ = _bitmaps(letters, ("DejaVuSans",), 64)
     pictures: dict[bytes, str] = {}
-    for character, bitmap, there in zip(letters, bitmaps[0], present[0], strict=True):
-        if there:
-            pictures.setdefault(bitmap.numpy().tobytes(), character)
+    for character, bitmap in zip(letters, bitmaps[0], strict=True):
+        pictures.setdefault(bitmap.numpy().tobytes(), character)
     by_script: dict[str, str] = {}
     for character in pictures.values():
         script = _script(character)

@@ -91,7 +91,7 @@ def test_a_class_without_pictures_is_named(pets):
 def test_train_and_test_folders_are_not_taken_for_classes(tmp_path):
     save(tmp_path / "train" / "cat" / "a.png")
     save(tmp_path / "test" / "cat" / "a.png")
-    with pytest.raises(ValueError, match="holds the parts test, train, not classes; pass one: '.*test'"):
+    with pytest.raises(ValueError, match=r"holds the parts test, train, not classes; pass one: '.*test'"):
         image_folder(tmp_path, size=8)
     assert len(image_folder(tmp_path / "train", size=8)) == 1
 

@@ -28,10 +28,12 @@ from kdutils.data import ChecksumError, cifar10, cifar100, fashion_mnist, full, 
 md5 = lambda content: hashlib.md5(content).hexdigest()  # noqa: E731
 
 
-def idx(array):
-    """A gzipped file in MNIST's format."""
+def idx(array, name):
+    """A file in MNIST's format, gzipped as the real ones are: with its name and a time in the header."""
     header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
-    return gzip.compress(header + array.tobytes())
+    time = full.FASHION_MNIST_PACKED[name.split("-")[0]]
+    named = struct.pack("<4sIBB", b"\x1f\x8b\x08\x08", time, 0, 3) + name.removesuffix(".gz").encode() + b"\0"
+    return named + gzip.compress(header + array.tobytes())[10:]
 
 
 class Server:
@@ -92,8 +94,8 @@ def digits(server, monkeypatch):
         content[prefix] = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8), np.arange(count, dtype=np.uint8)
         for kind, array in zip(("images-idx3", "labels-idx1"), content[prefix], strict=True):
             name = f"{prefix}-{kind}-ubyte.gz"
-            (server.folder / name).write_bytes(idx(array))
-            resources.append((name, md5(idx(array))))
+            (server.folder / name).write_bytes(idx(array, name))
+            resources.append((name, md5(idx(array, name))))
     for source in (datasets.MNIST, datasets.FashionMNIST):
         monkeypatch.setattr(source, "resources", resources)
         monkeypatch.setattr(source, "mirrors", [server.url])
@@ -220,7 +222,7 @@ def test_a_damaged_file_is_reported_with_both_checksums_and_the_next_run_recover
     assert reported in str(error.value)
     assert file.read_bytes() == wrong  # nothing is lost before its replacement is verified
 
-    with pytest.warns(UserWarning) as warned:
+    with pytest.warns(UserWarning, match="fetching it again") as warned:
         again = mnist()
     assert str(warned[0].message) == f"{reported}; fetching it again"
     assert torch.equal(again.images, good.images)
@@ -264,11 +266,14 @@ def test_the_timeout_of_other_connections_is_left_as_it_was(digits, root):
 
 @pytest.fixture
 def system(digits, server, root, tmp_path, monkeypatch):
-    """The four files where the package would have put them."""
+    """The four files where the package puts them, without name and time in their headers, as it builds them."""
     folder = tmp_path / "package"
     folder.mkdir()
     for file in server.folder.iterdir():
-        (folder / file.name).write_bytes(file.read_bytes())
+        content = file.read_bytes()
+        plain = b"\x1f\x8b\x08\0" + b"time" + b"\0\x03" + content[10 + len(file.name) - len(".gz") + 1 :]
+        assert gzip.decompress(plain) == gzip.decompress(content)
+        (folder / file.name).write_bytes(plain)
     monkeypatch.setattr(full, "SYSTEM_FASHION_MNIST", folder)
     return folder
 
@@ -402,7 +407,7 @@ def test_a_cifar_file_that_would_run_code_is_not_obeyed(root, monkeypatch, tmp_p
 
     content = tar_gz({f"{datasets.CIFAR10.base_folder}/test_batch": pickle.dumps(Evil())})
     place(root, datasets.CIFAR10.filename, content, datasets.CIFAR10, "tgz_md5", md5(content), monkeypatch)
-    with pytest.raises(pickle.UnpicklingError, match="asks for builtins.exec; only arrays are read"):
+    with pytest.raises(pickle.UnpicklingError, match=r"asks for builtins\.exec; only arrays are read"):
         cifar10("test", download=False)
     assert not (tmp_path / "ran").exists()
 

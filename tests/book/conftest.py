@@ -1,0 +1,173 @@
+"""The built book, and a browser that visits each of its pages once; the tests judge what it saw."""
+
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bs4 import BeautifulSoup
+
+from tools.address import ROOT
+
+HTML = ROOT / "_build" / "html"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+
+SETTLED = "async () => { await window.MathJax?.startup?.promise; await document.fonts.ready }"
+UNFOLD = """() => {
+    document.querySelectorAll('details').forEach(part => part.open = true)
+    document.querySelectorAll('.toggle-hidden').forEach(part => part.classList.remove('toggle-hidden'))
+}"""
+SEEN = r"""() => {
+    const all = selector => [...document.querySelectorAll(selector)]
+    const article = document.querySelector('article') ?? document.body
+    const words = document.createTreeWalker(article, NodeFilter.SHOW_TEXT)
+    let text = ''
+    while (words.nextNode())
+        if (!words.currentNode.parentElement.closest('pre, code, script, style, mjx-container')) text += words.currentNode.data
+    return {
+        formulas: all('span.math, div.math').length,
+        typeset: all('span.math mjx-container, div.math mjx-container').length,
+        broken: all('mjx-merror').map(formula => formula.textContent),
+        images: all('article img').map(image => ({
+            source: image.src.split('/').pop(), text: image.alt, width: image.naturalWidth})),
+        code: all('div.cell_input').length,
+        copy: all('div.cell_input button.copybtn').length,
+        raw: text.match(/\{[a-z:]+\}`|\$\$|^:{3,}|`{3}/gm) ?? [],
+    }
+}"""
+OVERFLOW = """() => {
+    const width = document.documentElement.clientWidth
+    const scrolls = part => part && part !== document.body &&
+        (['auto', 'scroll', 'hidden', 'clip'].includes(getComputedStyle(part).overflowX) || scrolls(part.parentElement))
+    return {
+        page: document.documentElement.scrollWidth - width,
+        parts: [...document.querySelectorAll('main *')]
+            .filter(part => part.getBoundingClientRect().right > width + 1 && !scrolls(part.parentElement))
+            .map(part => part.outerHTML.slice(0, 120)),
+        figures: [...document.querySelectorAll('.cell_output img')].map(image => ({
+            source: image.src.split('/').pop(), drawn: image.naturalWidth, shown: image.getBoundingClientRect().width})),
+    }
+}"""
+AXE_RULES = ["color-contrast", "image-alt", "link-name", "button-name", "document-title", "html-has-lang", "label"]
+
+
+@dataclass
+class Visit:
+    """What the browser saw on one page."""
+
+    page: str
+    requests: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    console: list[str] = field(default_factory=list)
+    seen: dict[str, Any] = field(default_factory=dict)
+    phone: dict[str, Any] = field(default_factory=dict)
+    axe: dict[str, list[str]] = field(default_factory=dict)
+
+
+@pytest.fixture(scope="session")
+def html() -> Path:
+    """The folder of the built book."""
+    if not (HTML / "index.html").exists():
+        pytest.skip("the book is not built; run make book first")
+    return HTML
+
+
+@pytest.fixture(scope="session")
+def pages(html: Path) -> dict[str, BeautifulSoup]:
+    """Every page of the book, by its path."""
+    paths = sorted(path for path in html.rglob("*.html") if "_static" not in path.relative_to(html).parts)
+    return {
+        path.relative_to(html).as_posix(): BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+        for path in paths
+    }
+
+
+@pytest.fixture(scope="session")
+def chapters(pages: dict[str, BeautifulSoup]) -> list[str]:
+    """The pages made from notebooks."""
+    return [page for page in pages if page.startswith("chapters/")]
+
+
+@pytest.fixture(scope="session")
+def context(html: Path) -> Iterator[Any]:
+    """A browser without a network."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        pytest.skip(f"no Chromium here (looked for {', '.join(BROWSERS)}); the pages are not opened in a browser")
+    with sync_api.sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=browser, args=FLAGS)
+        yield running.new_context(offline=True, viewport=DESK, color_scheme="light")
+        running.close()
+
+
+@pytest.fixture(scope="session")
+def visits(context: Any, html: Path, pages: dict[str, BeautifulSoup], pytestconfig: pytest.Config) -> list[Visit]:
+    """Every page, opened from disk: on a desk in light and dark, and on a phone."""
+    done = [visit(context, html, name) for name in pages]
+    counts = Counter(pages=len(done))
+    for one in done:
+        counts["requests to files"] += len(one.requests)
+        counts["requests elsewhere"] += sum(not local(request) for request in one.requests)
+        counts["console errors"] += len(one.console)
+        counts["formulas"] += one.seen["typeset"]
+        counts["images"] += len(one.seen["images"])
+        counts["code cells"] += one.seen["code"]
+    pytestconfig.stash[COUNTS] = ", ".join(f"{number} {what}" for what, number in counts.items())
+    return done
+
+
+def local(address: str) -> bool:
+    """Whether a request stays on this machine's disk, or within the page itself."""
+    return address.startswith(("file:", "data:", "blob:"))
+
+
+def visit(context: Any, html: Path, name: str) -> Visit:
+    """Open one page and note what it does."""
+    import axe_playwright_python.base as axe
+
+    note, page = Visit(name), context.new_page()
+    page.on("request", lambda request: note.requests.append(request.url))
+    page.on("requestfailed", lambda request: note.failed.append(request.url))
+    page.on("pageerror", lambda error: note.console.append(str(error)))
+    page.on("console", lambda line: line.type in {"error", "warning"} and note.console.append(line.text))
+    page.goto((html / name).as_uri())
+    if name == "index.html":  # it forwards to the opening page
+        page.wait_for_load_state("networkidle")
+    page.evaluate(SETTLED)
+    page.add_style_tag(content="* { transition: none !important; animation: none !important }")
+    page.evaluate(UNFOLD)
+    note.seen = page.evaluate(SEEN)
+    page.evaluate(axe.AXE_SCRIPT)
+    for theme in ("light", "dark"):
+        page.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
+        found = page.evaluate(
+            "rules => axe.run({exclude: ['mjx-container']}, {runOnly: rules, resultTypes: ['violations']})", AXE_RULES
+        )
+        note.axe[theme] = [
+            f"{problem['id']}: {node['html'][:100]} {node['any'][0]['message'] if node['any'] else ''}"
+            for problem in found["violations"]
+            for node in problem["nodes"]
+        ]
+    page.set_viewport_size(PHONE)
+    page.evaluate("theme => { document.documentElement.dataset.theme = theme }", "light")
+    note.phone = page.evaluate(OVERFLOW)
+    page.close()
+    return note
+
+
+COUNTS = pytest.StashKey[str]()
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """One line with what was looked at."""
+    if COUNTS in config.stash:
+        terminalreporter.write_line(f"page checks: {config.stash[COUNTS]}")

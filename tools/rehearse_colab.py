@@ -1,0 +1,124 @@
+"""Play a Colab reader: ``python -m tools.rehearse_colab [CHAPTER ...]``.
+
+The Colab form of each chapter is put alone into an empty folder and run to its end, in an environment that has torch,
+torchvision, numpy, matplotlib and Jupyter, and no `kdutils`: the set-up cell must install it, from this checkout, and
+must leave torch, torchvision and numpy alone. Only Colab itself can show more; the weekly workflow asks its image.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
+
+from tools import notebooks
+from tools.built import Book
+from tools.colab import convert
+from tools.notebooks import ROOT
+
+FOLDER = ROOT / "_build" / "rehearsal"
+PYTHON = FOLDER / "env" / "bin" / "python"
+KEPT = ("torch", "torchvision", "numpy")
+GIVEN = (*KEPT, "matplotlib", "ipykernel", "nbclient")
+SECONDS = 900
+"""A chapter that takes longer hangs; being over its budget is reported, since machines differ."""
+
+
+def pins(requirements: str, names: tuple[str, ...] = GIVEN) -> list[str]:
+    """The lines of ``requirements`` (the text of a requirements file) that fix the versions of ``names``.
+
+    Raises:
+        ValueError: if one of them is not fixed there.
+    """
+    lines = (line.split("#")[0].strip() for line in requirements.splitlines())
+    fixed = {Requirement(line).name: line for line in lines if line and not line.startswith("-")}
+    missing = [name for name in names if "==" not in fixed.get(name, "")]
+    if missing:
+        raise ValueError(f"requirements.txt must fix the versions of {', '.join(missing)} (name==version)")
+    return [fixed[name] for name in names]
+
+
+def prepare(wanted: list[str]) -> None:
+    """Make the environment, unless the one that is there was made for the same versions."""
+    stamp = PYTHON.parents[1] / "made-for.txt"
+    text = "\n".join([sys.version, *wanted])
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == text:
+        return
+    shutil.rmtree(PYTHON.parents[1], ignore_errors=True)
+    venv.create(PYTHON.parents[1], with_pip=True)
+    run("-m", "pip", "install", "--quiet", *wanted, check=True)
+    stamp.write_text(text, encoding="utf-8")
+
+
+def copy_package() -> Path:
+    """A copy of what the package is built from, because a build writes beside its source."""
+    source = FOLDER / "source"
+    shutil.rmtree(source, ignore_errors=True)
+    shutil.copytree(ROOT / "kdutils", source / "kdutils", ignore=shutil.ignore_patterns("__pycache__"))
+    for file in [ROOT / "pyproject.toml", ROOT / "README.md", *ROOT.glob("LICENSE*")]:
+        shutil.copy(file, source)
+    return source
+
+
+def run(*arguments: str, env: dict[str, str] | None = None, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the environment's Python, which must not see this checkout."""
+    outside = {key: value for key, value in os.environ.items() if key not in {"PYTHONPATH", "VIRTUAL_ENV"}}
+    return subprocess.run([str(PYTHON), *arguments], text=True, env={**outside, **(env or {})}, **options)
+
+
+def versions() -> str:
+    """The versions of what must be kept, as the environment has them."""
+    code = f"from importlib.metadata import version; print(*(f'{{n}} {{version(n)}}' for n in {KEPT}), sep=', ')"
+    return run("-c", code, check=True, capture_output=True).stdout.strip()
+
+
+def rehearse(path: Path, book: Book, package: Path) -> str:
+    """Run one chapter; what went wrong, or an empty string."""
+    run("-m", "pip", "uninstall", "--quiet", "--yes", "kdutils", check=True)
+    before = versions()
+    with tempfile.TemporaryDirectory() as folder:
+        if run("-c", "import kdutils", cwd=folder, capture_output=True).returncode == 0:
+            return "kdutils can be imported before the set-up cell ran; remove it from this Python's path"
+        notebook = Path(folder, path.name)
+        notebooks.write(notebook, convert(path, book))
+        execute = str(PYTHON.with_name("jupyter-execute"))
+        try:
+            done = run(
+                *(execute, "--inplace", "--log-level=ERROR", notebook.name),
+                env={"KDUTILS_SOURCE": str(package)},
+                cwd=folder,
+                capture_output=True,
+                timeout=SECONDS,
+            )
+        except subprocess.TimeoutExpired:
+            return f"it did not end within {SECONDS} s"
+    if done.returncode:
+        return done.stderr.strip()[-4000:]
+    return "" if versions() == before else f"the set-up cell replaced packages: {before} became {versions()}"
+
+
+def main(arguments: list[str]) -> int:
+    paths, book = notebooks.chosen(arguments), Book()
+    prepare(pins((ROOT / "requirements.txt").read_text(encoding="utf-8")))
+    package, failed = copy_package(), 0
+    for path in paths:
+        started = time.perf_counter()
+        error = rehearse(path, book, package)
+        seconds = time.perf_counter() - started
+        over = f"  (over {notebooks.SECONDS} s)" if seconds > notebooks.SECONDS else ""
+        print(f"{'FAILED' if error else 'passed'}  {notebooks.label(path)}: {seconds:.0f} s{over}", flush=True)
+        if error:
+            failed += 1
+            print(error)
+    print(f"{len(paths) - failed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
