@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 # Imported at once, because a function and its module share a name: the function must win.
-from kdutils.compare import Comparison, Estimate, claim, compare
+from kdutils.compare import Comparison, Estimate, Table, claim, compare
 from kdutils.data.record import Batch, Dataset
 from kdutils.fit import Combined, History, Objective, Supervised, fit
 from kdutils.teacher import Frozen, Recorded
@@ -33,6 +33,7 @@ __all__ = [
     "Objective",
     "Recorded",
     "Supervised",
+    "Table",
     "claim",
     "compare",
     "data",

@@ -19,7 +19,7 @@ from kdutils.fit import interrupts_raise
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["ClaimError", "Comparison", "Estimate", "claim", "compare"]
+__all__ = ["ClaimError", "Comparison", "Estimate", "Table", "claim", "compare"]
 
 PERCENT = frozenset({"accuracy", "agreement", "calibration error"})
 """Metrics that are fractions and are shown as percentages; their differences as percentage points."""
@@ -41,12 +41,14 @@ class Estimate:
         label: what was measured, such as "distilled" or "distilled − from scratch".
         metric: its name; those in ``PERCENT`` are fractions, shown as percentages.
         difference: whether the values are paired differences.
+        seeds: behind each value, in that order; empty if unknown.
     """
 
     values: tuple[float, ...]
     label: str = "value"
     metric: str = "value"
     difference: bool = False
+    seeds: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.values) < 2:
@@ -75,6 +77,21 @@ class Estimate:
     def high(self) -> float:
         """Upper end of the interval."""
         return self.mean + self.halfwidth
+
+    def __sub__(self, other: Estimate) -> Estimate:
+        """The paired difference, seed by seed, so that what a seed does to both cancels."""
+        if len(self.values) != len(other.values) or self.seeds != other.seeds or self.metric != other.metric:
+            raise ValueError(
+                f"only the same metric on the same seeds can be paired; got {self.metric!r} on {self._over} and "
+                f"{other.metric!r} on {other._over}"
+            )
+        pairs = zip(self.values, other.values, strict=True)
+        label = f"{self.label} − {other.label}"
+        return Estimate(tuple(a - b for a, b in pairs), label, self.metric, difference=True, seeds=self.seeds)
+
+    @property
+    def _over(self) -> str:
+        return f"seeds {self.seeds}" if self.seeds else f"{len(self.values)} unnamed seeds"
 
     def __str__(self) -> str:
         sign = "+" if self.difference else ""
@@ -120,15 +137,13 @@ class Comparison:
         """Mean and interval of one method; of the main metric unless named."""
         metric = self._metric(metric)
         require_choice("method", method, self.values)
-        return Estimate(self.values[method][metric], method, metric)
+        return Estimate(self.values[method][metric], method, metric, seeds=self.seeds)
 
     __getitem__ = estimate
 
     def difference(self, method: str, baseline: str, metric: str | None = None) -> Estimate:
-        """Mean and interval of ``method − baseline``, paired by seed, so that what a seed does to both cancels."""
-        first, second = self.estimate(method, metric), self.estimate(baseline, metric)
-        pairs = zip(first.values, second.values, strict=True)
-        return Estimate(tuple(a - b for a, b in pairs), f"{method} − {baseline}", first.metric, difference=True)
+        """Mean and interval of ``method − baseline``, paired by seed."""
+        return self.estimate(method, metric) - self.estimate(baseline, metric)
 
     def table(self, *, baseline: str | None = None, extra: Mapping[str, Mapping[str, object]] | None = None) -> Table:
         """One row per method: each metric with its interval.

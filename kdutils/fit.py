@@ -47,7 +47,8 @@ class Objective(nn.Module):
     A subclass assigns ``self.learner``, the model that is deployed in the end, and defines ``forward(batch)``, which
     returns named scalar terms, already weighted; their sum is the loss. Whatever else is trained (a regressor, a
     discriminator) is a submodule, so that the optimizer and the device find it. Models are called through
-    :meth:`Batch.run <kdutils.data.Batch.run>`; a model that only teaches is wrapped in :class:`~kdutils.teacher.Frozen`.
+    :meth:`Batch.run <kdutils.data.Batch.run>`; a model that only teaches is held by
+    :func:`~kdutils.teacher.as_teacher`.
 
     Attributes:
         learner: the model that gets deployed.

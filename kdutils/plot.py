@@ -15,7 +15,19 @@ if TYPE_CHECKING:
     from kdutils.compare import Estimate
     from kdutils.fit import History
 
-__all__ = ["COLORS", "STYLE", "axes", "bars", "curves", "history", "images", "intervals", "reliability", "use"]
+__all__ = [
+    "COLORS",
+    "STYLE",
+    "axes",
+    "bars",
+    "curves",
+    "history",
+    "images",
+    "intervals",
+    "picture",
+    "reliability",
+    "use",
+]
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#555555")
 """Okabe and Ito's palette: told apart by readers with any color vision."""
@@ -81,17 +93,20 @@ def images(pictures: Tensor, titles: Sequence[str] | None = None, columns: int =
     for place, panel in enumerate(np.atleast_1d(grid).flat):
         panel.axis("off")
         if place < len(pictures):
-            _picture(panel, pictures[place])
+            picture(panel, pictures[place])
             if titles is not None:
                 with plt.rc_context(STYLE):
                     panel.set_title(titles[place], fontsize=11, pad=2)
     return figure
 
 
-def bars(panel: Axes, values: Sequence[float], names: Sequence[str], *, color: str = COLORS[0]) -> None:
-    """Bars of a distribution over named classes, drawn into ``panel``."""
-    panel.bar(range(len(values)), values, color=color, width=0.75)
-    panel.set_xticks(range(len(values)), names)
+def bars(panel: Axes, series: Mapping[str, Sequence[float]], names: Sequence[str]) -> None:
+    """Bars of one or more distributions over named classes, side by side, drawn into ``panel``."""
+    width = 0.8 / len(series)
+    for place, (label, values) in enumerate(series.items()):
+        left = [x - 0.4 + (place + 0.5) * width for x in range(len(names))]
+        panel.bar(left, values, width, label=label, color=(COLORS[0], COLORS[5], COLORS[2])[place % 3])
+    panel.set_xticks(range(len(names)), names)
     panel.grid(axis="x", visible=False)
 
 
@@ -171,6 +186,15 @@ def history(record: History) -> Figure:
     return figure
 
 
+def picture(panel: Axes, image: Tensor) -> None:
+    """One image, (channels, height, width) with one or three channels, scaled to its own range, without axes."""
+    panel.axis("off")
+    array = image.detach().cpu().float().numpy().transpose(1, 2, 0)
+    span = array.max() - array.min()
+    array = (array - array.min()) / (span if span > 0 else 1)
+    panel.imshow(array.squeeze(2) if array.shape[2] == 1 else array, interpolation="nearest", cmap="gray")
+
+
 def reliability(curves_by_name: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Figure:
     """Accuracy against confidence; a calibrated model lies on the diagonal.
 
@@ -184,13 +208,6 @@ def reliability(curves_by_name: Mapping[str, tuple[Sequence[float], Sequence[flo
     panel.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
     panel.legend()
     return figure
-
-
-def _picture(panel: Axes, picture: Tensor) -> None:
-    array = picture.detach().cpu().float().numpy().transpose(1, 2, 0)
-    span = array.max() - array.min()
-    array = (array - array.min()) / (span if span > 0 else 1)
-    panel.imshow(array.squeeze(2) if array.shape[2] == 1 else array, interpolation="nearest", cmap="gray")
 
 
 def _scale(estimate: Estimate) -> float:

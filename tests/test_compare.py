@@ -142,3 +142,12 @@ def test_worker_processes_give_the_results_of_one_process():
 def test_workers_below_one_are_refused():
     with pytest.raises(ValueError, match="workers must be at least 1; got 0"):
         compare({"a": lambda s: 1.0}, workers=0)
+
+
+def test_only_the_same_metric_on_the_same_seeds_can_be_paired():
+    first = compare({"a": lambda s: {"x": 1.0 * s, "y": 2.0 * s}}, seeds=[1, 2, 3], progress=False)
+    second = compare({"a": lambda s: {"x": 1.5 * s, "y": 2.0 * s}}, seeds=[1, 2, 4], progress=False)
+    assert (first["a"] - first["a"]).mean == 0.0
+    for other in (second["a"], first.estimate("a", "y")):
+        with pytest.raises(ValueError, match="only the same metric on the same seeds"):
+            first["a"] - other

@@ -16,7 +16,7 @@ import re
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from docutils import nodes
 from myst_nb.core.render import MimeData, NbElementRenderer, load_mime_renders
@@ -24,10 +24,13 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
+from sphinx.errors import SphinxError
 from sphinx.util.docutils import SphinxDirective
 
 from kdutils.compare import CLAIM_MIMETYPE
+from tools import colab, notebooks
 from tools.address import ROOT, repository
+from tools.built import Book
 
 TYPES_ONLY = {"Figure"}
 """Names of other libraries that our modules import for type checkers only, so that they cannot be looked up."""
@@ -133,11 +136,12 @@ def public_modules(package: Path = ROOT / "kdutils") -> list[str]:
     return sorted(name for name in dotted if not any(part.startswith("_") for part in name.split(".")))
 
 
-def write_module_pages(app: Sphinx, config: Config, folder: Path = ROOT / "appendix" / "api") -> None:
+def write_module_pages(app: Sphinx, config: Config) -> None:
     """One page for each module, made anew at each build; git ignores them."""
+    folder = Path(app.srcdir) / "appendix" / "api"
     modules = public_modules()
     pages = {f"{name}.md": f"# `{name}`\n\n```{{eval-rst}}\n.. automodule:: {name}\n```\n" for name in modules}
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for stale in {path.name for path in folder.iterdir()} - pages.keys():
         (folder / stale).unlink()
     for name, text in pages.items():
@@ -186,17 +190,17 @@ def leave_out_object(app: Sphinx, domain: str, objtype: str, content: addnodes.d
 
 
 def find_object(name: str) -> Any:
-    """What a dotted name stands for; raises ImportError or AttributeError where it stands for nothing."""
+    """What a dotted name stands for, or None."""
     parts = name.split(".")
     for length in range(len(parts), 0, -1):
         try:
             found = importlib.import_module(".".join(parts[:length]))
-        except ModuleNotFoundError:
+        except (ImportError, ValueError):
             continue
         for part in parts[length:]:
-            found = getattr(found, part)
+            found = getattr(found, part, None)
         return found
-    raise ModuleNotFoundError(name)
+    return None
 
 
 def alias_exports(app: Sphinx, env: BuildEnvironment) -> None:
@@ -221,12 +225,10 @@ def resolve_python_name(
     if node.get("refdomain") != "py":
         return None
     for name in (node["reftarget"], f"{node.get('py:module')}.{node['reftarget']}"):
-        try:
-            found = find_object(name)
-        except (ImportError, AttributeError, ValueError):
+        if (found := find_object(name)) is None:
             continue
         home = getattr(found, "__module__", None) or ""
-        if not home.startswith("kdutils"):
+        if not home.startswith("kdutils") or isinstance(found, (TypeVar, ParamSpec)):
             return contnode
         place = f"{home}.{getattr(found, '__qualname__', '')}"
         return env.get_domain("py").resolve_xref(env, node["refdoc"], app.builder, "obj", place, node, contnode)
@@ -268,11 +270,13 @@ def put_downloads(app: Sphinx, exception: Exception | None) -> None:
     """Replace the notebooks behind the download buttons by their Colab form."""
     if exception is not None:
         return
-    from tools import colab, notebooks  # they read the book that is being made
-
-    book = colab.Book()
-    for path in notebooks.chapters():
-        notebooks.write(Path(app.outdir, "_sources", path.relative_to(ROOT)), colab.convert(path, book))
+    root, out = Path(app.srcdir), Path(app.outdir)
+    book = Book(root, html=out)
+    for path in notebooks.chapters(root):
+        try:
+            notebooks.write(out / "_sources" / path.relative_to(root), colab.convert(path, book))
+        except colab.MarkupError as error:
+            raise SphinxError(str(error)) from error
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -62,7 +62,7 @@ class Book:
             if key in self.inventory.get(kind, {}):
                 _, _, uri, title = self.inventory[kind][key]
                 return uri, title
-        raise ValueError(f"{name!r} is not in the built book; mend the name, or run `make book` again")
+        raise ValueError(f"{name!r} is not in the built book; mend the name, or run `make execute` and `make book`")
 
     def api(self, name: str, *, module: bool) -> str | None:
         """The address below the HTML's root of a Python object; None for one of another library, which has no page.
@@ -85,7 +85,7 @@ class Book:
         for uri in self.numbers:
             if uri.endswith(anchor):
                 return uri
-        raise ValueError(f"the equation {label!r} is not in the built book; mend the label, or run `make book` again")
+        raise ValueError(f"the equation {label!r} is not in the built book; mend the label, or run `make book`")
 
     def number(self, label: str) -> str:
         """The number of a figure or an exercise.

@@ -47,7 +47,6 @@ RAW_BLOCKS = {
     "myst_target": "the label",
 }
 RAW_TEXT = re.compile(r"\[\^[^\]]+\]|\{\{.*?\}\}|\{[#.][\w-]+\}|^\\begin\{\w+")  # footnotes, substitutions, attributes
-HIDDEN = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
 OPEN, CLOSE = "<details><summary>{}</summary>\n\n", "\n\n</details>"
 
 
@@ -88,12 +87,15 @@ class Chapter:
     def __init__(self, book: Book, page: str) -> None:
         self.book, self.page = book, page
         self.solution = ""  # the title of the solution that spans the cells being read
+        self.told = ""  # the title of the solution that ended the last text, which a hidden cell goes on with
 
     def convert(self, notebook: NotebookNode) -> NotebookNode:
         """A new notebook; ``notebook`` stays as it is."""
         cells = self._header()
         for position, cell in enumerate(notebook.cells, start=1):
             try:
+                if cell.cell_type not in {"markdown", "code"}:
+                    raise ValueError(f"a cell of type {cell.cell_type!r} has no Colab form")
                 cells += self._markdown(cell) if cell.cell_type == "markdown" else self._code(cell)
             except ValueError as error:
                 raise MarkupError(f"{self.page}, cell {position} ({cell.id}): {error}") from error
@@ -112,6 +114,8 @@ class Chapter:
         text += CLOSE if self.solution else ""
         text = re.sub(r"<details><summary>[^\n]*</summary>\s*</details>", "", text)
         text = re.sub(r"\n{3,}", "\n\n", text).strip()
+        titles = re.findall(r"<summary>(Solution to [^<]*)</summary>", text)
+        self.told = titles[-1] if titles and text.endswith("</details>") else ""
         if found := leftovers(text):
             raise ValueError(f"{found[0]} has no Colab form; directives and labels stand outside lists and quotations")
         return [new_markdown_cell(text, id=cell.id)] if text else []
@@ -124,12 +128,13 @@ class Chapter:
             source = setup_cell.source(self.book.address)
         if "raises-exception" in tags:  # Colab's "Run all" would stop there
             source, outputs = caught(source), [summary(output) for output in outputs]
-        title = self.solution or (f"Code of {number}" if number else "Code") * bool(tags & HIDDEN)
         made = new_code_cell(source, id=cell.id, outputs=outputs, execution_count=cell.execution_count)
+        secret = self.solution or (tags & {"hide-cell", "remove-cell"} and (self.told or "Code"))
+        title = secret or (tags & {"hide-input", "remove-input"} and (f"Code of {number}" if number else "Code"))
         if title:
             made.metadata["cellView"] = "form"
             made.source = f"#@title {title}\n{source}"
-        if self.solution:
+        if secret:  # a form hides the code only
             made.outputs, made.execution_count = [], None
         if not figure:
             return [made]
@@ -258,7 +263,9 @@ def quotation(title: str, text: str) -> str:
 
 
 def unfolding(title: str, text: str) -> str:
-    """A part of which only the title shows until the reader opens it."""
+    """A part of which only the title shows until the reader opens it; the title stands in HTML, without markup."""
+    if re.search(r"[`$*<&]|\]\(", title):
+        raise ValueError(f"the title {title!r} would be shown as it is written; a drop-down wants one without markup")
     return OPEN.format(title) + text.strip() + CLOSE
 
 

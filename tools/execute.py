@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
@@ -32,10 +33,9 @@ LANGUAGE = {"name": "python", "pygments_lexer": "ipython3"}
 WIDGET = "application/vnd.jupyter.widget-view+json"
 BAR = re.compile(r"\d%\||\b(it/s|s/it)\b|\x1b\[A")
 RUN_TIME = re.compile(r'(<span class="run-time">).*?(</span>)', re.DOTALL)
-MACHINE = re.compile(
-    "|".join(map(re.escape, {str(ROOT), sys.prefix, str(Path.home() / "_")[:-1], tempfile.gettempdir() + os.sep}))
-    + r"|(?<![\w/.])/(?:home|root|tmp|Users)/|\bat 0x[0-9a-f]{6,}"
-)
+FOLDERS = {str(ROOT), sys.prefix, str(Path.home()), tempfile.gettempdir(), "/home", "/root", "/tmp", "/Users"} - {"/"}
+MACHINE = re.compile(rf"(?<![\w/.])(?:{'|'.join(map(re.escape, sorted(FOLDERS)))})(?!\w)|\bat 0x[0-9a-f]{{6,}}")
+"""Paths of this machine or of another, and memory addresses."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,11 @@ async def execute(path: Path, threads: int) -> Outcome:
         nonlocal reached
         reached = cell_index
 
-    def finish(cell: NotebookNode, cell_index: int, execute_reply: object) -> None:
+    async def watch() -> None:
         nonlocal peak
-        peak = max(peak, peak_memory(getattr(getattr(client.km, "provisioner", None), "pid", 0)))
+        while True:
+            peak = max(peak, memory(getattr(getattr(client.km, "provisioner", None), "pid", None)))
+            await asyncio.sleep(0.5)
 
     with tempfile.TemporaryDirectory() as folder:
         empty = Path(folder, "empty")
@@ -82,9 +84,9 @@ async def execute(path: Path, threads: int) -> Outcome:
             store_widget_state=False,
             resources={"metadata": {"path": str(empty)}},
             on_cell_start=start,
-            on_cell_executed=finish,
             config=Config({"KernelManager": sockets}),
         )
+        watcher = asyncio.create_task(watch())
         try:
             await client.async_execute(env=environment(threads))
             seconds = time.perf_counter() - started
@@ -93,6 +95,8 @@ async def execute(path: Path, threads: int) -> Outcome:
             notebooks.write(path, notebook)
         except (CellExecutionError, CellTimeoutError, DeadKernelError, MachineOutput) as failure:
             error = describe(notebook, reached, failure)
+        finally:
+            watcher.cancel()
     return Outcome(path, time.perf_counter() - started, peak, error)
 
 
@@ -114,13 +118,17 @@ def describe(notebook: NotebookNode, position: int, failure: Exception) -> str:
     return f"    cell {position + 1} ({cell.id}):\n{code}\n    {said}"
 
 
-def peak_memory(pid: int) -> int:
-    """The most memory that a process has held so far, in MiB; 0 where the system does not tell (no /proc)."""
+def memory(pid: int | None) -> int:
+    """What a process and its workers hold, in MiB: at least its own peak so far; 0 where the system does not tell."""
     try:
-        found = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    except OSError:
+        process = psutil.Process(pid) if pid else None
+        family = [process, *process.children(recursive=True)] if process else []
+        # Of pages that several share, such as libraries, "pss" counts a part for each, so that the sum is right.
+        together = sum(member.memory_full_info().pss for member in family) // 2**20
+        own = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{pid}/status").read_text(encoding="ascii"))
+    except (psutil.Error, AttributeError, OSError):
         return 0
-    return int(found[1]) // 1024 if found else 0
+    return max(together, int(own[1]) // 1024 if own else 0)
 
 
 def record(notebook: NotebookNode, seconds: float, peak_mib: int, threads: int) -> None:

@@ -24,6 +24,7 @@ from tools.notebooks import ROOT
 
 FOLDER = ROOT / "_build" / "rehearsal"
 PYTHON = FOLDER / "env" / "bin" / "python"
+STAMP = FOLDER / "env" / "made-for.txt"
 KEPT = ("torch", "torchvision", "numpy")
 GIVEN = (*KEPT, "matplotlib", "ipykernel", "nbclient")
 SECONDS = 900
@@ -46,14 +47,13 @@ def pins(requirements: str, names: tuple[str, ...] = GIVEN) -> list[str]:
 
 def prepare(wanted: list[str]) -> None:
     """Make the environment, unless the one that is there was made for the same versions."""
-    stamp = PYTHON.parents[1] / "made-for.txt"
     text = "\n".join([sys.version, *wanted])
-    if stamp.exists() and stamp.read_text(encoding="utf-8") == text:
+    if STAMP.exists() and STAMP.read_text(encoding="utf-8") == text:
         return
-    shutil.rmtree(PYTHON.parents[1], ignore_errors=True)
-    venv.create(PYTHON.parents[1], with_pip=True)
+    shutil.rmtree(STAMP.parent, ignore_errors=True)
+    venv.create(STAMP.parent, with_pip=True)
     run("-m", "pip", "install", "--quiet", *wanted, check=True)
-    stamp.write_text(text, encoding="utf-8")
+    STAMP.write_text(text, encoding="utf-8")
 
 
 def copy_package() -> Path:
@@ -90,7 +90,7 @@ def rehearse(path: Path, book: Book, package: Path) -> str:
         execute = str(PYTHON.with_name("jupyter-execute"))
         try:
             done = run(
-                *(execute, "--inplace", "--log-level=ERROR", notebook.name),
+                *(execute, "--inplace", notebook.name),
                 env={"KDUTILS_SOURCE": str(package)},
                 cwd=folder,
                 capture_output=True,
@@ -99,8 +99,11 @@ def rehearse(path: Path, book: Book, package: Path) -> str:
         except subprocess.TimeoutExpired:
             return f"it did not end within {SECONDS} s"
     if done.returncode:
-        return done.stderr.strip()[-4000:]
-    return "" if versions() == before else f"the set-up cell replaced packages: {before} became {versions()}"
+        return done.stderr.rpartition("CellExecutionError: ")[2].strip()
+    if versions() != before:
+        STAMP.unlink()  # what is there now is no longer what was made
+        return f"the chapter replaced packages: {before} became {versions()}"
+    return ""
 
 
 def main(arguments: list[str]) -> int:

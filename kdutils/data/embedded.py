@@ -36,7 +36,7 @@ def digits(size: int = 16) -> Dataset:
 
 
 def blended(base: Dataset, seed: int = 0) -> Dataset:
-    """The images of ``base`` over random patches of photographs, as |patch - image|: a harder domain, same labels.
+    """The images of ``base`` over random patches of photographs, as ``|patch - image|``: a harder domain, same labels.
 
     The patches are cut at random places from the two photographs (427×640 pixels) that scikit-learn ships, so training
     and test sets made from different seeds share backgrounds.

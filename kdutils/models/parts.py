@@ -59,6 +59,8 @@ class Classifier(nn.Sequential):
     name.
     """
 
+    head: nn.Linear
+
     @classmethod
     def pooled(cls, body: dict[str, nn.Module], features: int, classes: int) -> Classifier:
         """``body``, then the mean over all positions, then a linear head."""

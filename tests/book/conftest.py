@@ -14,10 +14,15 @@ from tools.address import ROOT
 
 HTML = ROOT / "_build" / "html"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 SETTLED = "async () => { await window.MathJax?.startup?.promise; await document.fonts.ready }"
@@ -30,8 +35,10 @@ SEEN = r"""() => {
     const article = document.querySelector('article') ?? document.body
     const words = document.createTreeWalker(article, NodeFilter.SHOW_TEXT)
     let text = ''
-    while (words.nextNode())
-        if (!words.currentNode.parentElement.closest('pre, code, script, style, mjx-container')) text += words.currentNode.data
+    while (words.nextNode()) {
+        const verbatim = words.currentNode.parentElement.closest('pre, code, script, style, mjx-container')
+        text += verbatim ? '' : words.currentNode.data
+    }
     return {
         formulas: all('span.math, div.math').length,
         typeset: all('span.math mjx-container, div.math mjx-container').length,
@@ -49,14 +56,20 @@ OVERFLOW = """() => {
         (['auto', 'scroll', 'hidden', 'clip'].includes(getComputedStyle(part).overflowX) || scrolls(part.parentElement))
     return {
         page: document.documentElement.scrollWidth - width,
-        parts: [...document.querySelectorAll('main *')]
+        parts: [...document.querySelectorAll('.bd-article *')]
             .filter(part => part.getBoundingClientRect().right > width + 1 && !scrolls(part.parentElement))
             .map(part => part.outerHTML.slice(0, 120)),
         figures: [...document.querySelectorAll('.cell_output img')].map(image => ({
-            source: image.src.split('/').pop(), drawn: image.naturalWidth, shown: image.getBoundingClientRect().width})),
+            source: image.src.split('/').pop(),
+            drawn: image.naturalWidth,
+            shown: image.getBoundingClientRect().width,
+        })),
     }
 }"""
-AXE_RULES = ["color-contrast", "image-alt", "link-name", "button-name", "document-title", "html-has-lang", "label"]
+AXE_RULES = {
+    "light": ["color-contrast", "image-alt", "link-name", "button-name", "document-title", "html-has-lang", "label"],
+    "dark": ["color-contrast"],
+}
 
 
 @dataclass
@@ -147,10 +160,11 @@ def visit(context: Any, html: Path, name: str) -> Visit:
     page.evaluate(UNFOLD)
     note.seen = page.evaluate(SEEN)
     page.evaluate(axe.AXE_SCRIPT)
-    for theme in ("light", "dark"):
+    skipped = ["mjx-container"] if name == "intro.html" else ["mjx-container", ".bd-sidebar-primary"]  # it is the same
+    for theme, rules in AXE_RULES.items():
         page.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
         found = page.evaluate(
-            "rules => axe.run({exclude: ['mjx-container']}, {runOnly: rules, resultTypes: ['violations']})", AXE_RULES
+            "([exclude, rules]) => axe.run({exclude}, {runOnly: rules, resultTypes: ['violations']})", [skipped, rules]
         )
         note.axe[theme] = [
             f"{problem['id']}: {node['html'][:100]} {node['any'][0]['message'] if node['any'] else ''}"

@@ -41,7 +41,7 @@ def test_every_link_within_the_book_leads_somewhere(html: Path, pages: Pages) ->
             fragment = urllib.parse.unquote(address.fragment)
             if not target.exists() or (fragment and name in anchors and fragment not in anchors[name]):
                 broken.append(f"{page}: {link['href']}")
-    assert not broken
+    assert broken == []
 
 
 def test_no_page_names_a_script_style_image_or_frame_on_the_network(pages: Pages) -> None:
@@ -51,7 +51,7 @@ def test_no_page_names_a_script_style_image_or_frame_on_the_network(pages: Pages
         for tag in soup.select("script[src], link[rel~=stylesheet], link[rel~=preload], img[src], iframe[src]")
         if urllib.parse.urlsplit(tag.get("src") or tag.get("href")).netloc
     ]
-    assert not fetched
+    assert fetched == []
 
 
 def test_every_picture_says_in_words_what_it_shows(pages: Pages) -> None:
@@ -61,33 +61,33 @@ def test_every_picture_says_in_words_what_it_shows(pages: Pages) -> None:
         for image in soup.select("article img")
         if len(image.get("alt", "").strip()) < 10 or re.search(r"\.(png|svg|jpe?g)$|_images/", image.get("alt", ""))
     ]
-    assert not silent
+    assert silent == []
 
 
 def test_nothing_but_the_disk_is_asked_for(visits: list[Any]) -> None:
     elsewhere = gather(
         visits, lambda visit: [r for r in visit.requests if not r.startswith(("file:", "data:", "blob:"))]
     )
-    assert not elsewhere
-    assert not gather(visits, lambda visit: visit.failed)
+    assert elsewhere == []
+    assert gather(visits, lambda visit: visit.failed) == []
 
 
 def test_the_console_stays_silent(visits: list[Any]) -> None:
-    assert not gather(visits, lambda visit: visit.console)
+    assert gather(visits, lambda visit: visit.console) == []
 
 
 def test_every_formula_is_typeset(visits: list[Any]) -> None:
-    assert not gather(visits, lambda visit: visit.seen["broken"])
+    assert gather(visits, lambda visit: visit.seen["broken"]) == []
     assert {v.page: v.seen["formulas"] for v in visits} == {v.page: v.seen["typeset"] for v in visits}
     assert sum(visit.seen["typeset"] for visit in visits) > 0
 
 
 def test_every_picture_shows(visits: list[Any]) -> None:
-    assert not gather(visits, lambda visit: [i["source"] for i in visit.seen["images"] if i["width"] == 0])
+    assert gather(visits, lambda visit: [i["source"] for i in visit.seen["images"] if i["width"] == 0]) == []
 
 
 def test_no_markup_is_left_raw(visits: list[Any]) -> None:
-    assert not gather(visits, lambda visit: visit.seen["raw"])
+    assert gather(visits, lambda visit: visit.seen["raw"]) == []
 
 
 def test_every_code_cell_has_a_copy_button(visits: list[Any], chapters: list[str]) -> None:
@@ -98,17 +98,17 @@ def test_every_code_cell_has_a_copy_button(visits: list[Any], chapters: list[str
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_text_stands_out_and_controls_have_names(visits: list[Any], theme: str) -> None:
-    assert not gather(visits, lambda visit: visit.axe[theme])
+    assert gather(visits, lambda visit: visit.axe[theme]) == []
 
 
 def test_no_page_is_wider_than_a_phone(visits: list[Any]) -> None:
-    assert not gather(visits, lambda visit: [visit.phone["page"]] if visit.phone["page"] > 0 else [])
-    assert not gather(visits, lambda visit: visit.phone["parts"])
+    assert gather(visits, lambda visit: [visit.phone["page"]] if visit.phone["page"] > 0 else []) == []
+    assert gather(visits, lambda visit: visit.phone["parts"]) == []
 
 
 def test_a_wide_figure_keeps_a_legible_width_on_a_phone(visits: list[Any]) -> None:
     shrunk = gather(visits, lambda v: [f for f in v.phone["figures"] if f["shown"] < min(0.55 * f["drawn"], 580)])
-    assert not shrunk
+    assert shrunk == []
 
 
 def test_search_from_disk_finds_a_word(context: Any, html: Path) -> None:
@@ -119,7 +119,7 @@ def test_search_from_disk_finds_a_word(context: Any, html: Path) -> None:
     page.wait_for_selector("#search-results li a", timeout=20_000)
     found = page.eval_on_selector_all("#search-results li a", "links => links.map(link => link.href)")
     page.close()
-    assert not problems
+    assert problems == []
     assert any("chapters/" in link or "appendix/" in link for link in found)
 
 

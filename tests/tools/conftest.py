@@ -174,6 +174,7 @@ Compute {eq}`eq-plain`.
 :class: dropdown
 It is 1.
 ```""",
+    new_code_cell("proof()", metadata={"tags": ["hide-cell"]}, outputs=[new_output("stream", text="1\n")]),
     """```{exercise-start}
 :label: ex-two
 ```
@@ -203,7 +204,8 @@ Afterwards.""",
         metadata={"tags": ["raises-exception", "nbval-check-output"]},
         outputs=[new_output("error", ename="ValueError", evalue="no", traceback=["long"])],
     ),
-    new_code_cell("prepare()", metadata={"tags": ["hide-cell"]}),
+    new_code_cell("aside()", metadata={"tags": ["hide-cell"]}, outputs=[new_output("stream", text="aside\n")]),
+    new_code_cell("prepare()", metadata={"tags": ["remove-cell"]}),
 )
 
 SECOND = chapter(

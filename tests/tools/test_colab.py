@@ -9,7 +9,7 @@ from nbformat import NotebookNode
 from tools import setup_cell
 from tools.address import PLACEHOLDER
 from tools.built import Book
-from tools.colab import MarkupError, convert, index, leftovers
+from tools.colab import Chapter, MarkupError, convert, index, leftovers
 
 HTML = "https://owner.github.io/some-book"
 COLAB = "https://colab.research.google.com/github/Owner/some-book/blob/colab"
@@ -151,6 +151,14 @@ def test_hidden_code_is_a_form_and_keeps_its_outputs(first: NotebookNode):
     assert code(first, "prepare()").metadata == {"cellView": "form"}
 
 
+def test_a_hidden_cell_shows_neither_code_nor_output_and_goes_on_with_the_solution_before_it(first: NotebookNode):
+    proof, aside = code(first, "proof()"), code(first, "aside()")
+    assert proof.source == "#@title Solution to Exercise 1.1\nproof()"
+    assert aside.source == "#@title Code\naside()"
+    assert proof.metadata == aside.metadata == {"cellView": "form"}
+    assert proof.outputs == aside.outputs == []
+
+
 def test_a_caption_follows_its_figure(first: NotebookNode):
     position = [cell.source.endswith("draw()") for cell in first.cells].index(True)
     cited = "[Hinton et al. (2015)](https://arxiv.org/abs/1503.02531)"
@@ -227,12 +235,19 @@ def test_the_index_lists_the_chapters_with_their_titles(book: Book):
         ("{numref}`far-section`", "has no number"),
         ("{ref}`nowhere`", "nowhere"),
         ("{term}`nothing`", "nothing"),
+        ("```{dropdown} About $x$\nx\n```", "drop-down"),
         ("```{exercise}\nwithout a label\n```", ":label:"),
     ],
 )
 def test_what_has_no_colab_form_is_an_error_naming_cell_and_construct(book: Book, cell: str, construct: str):
     with pytest.raises(MarkupError, match=f"(?s)chapters/loose, cell 2 .*{construct}"):
         converted(book, "fine", cell)
+
+
+def test_a_raw_cell_is_refused(book: Book):
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_raw_cell("x", id="raw-1")])
+    with pytest.raises(MarkupError, match=r"cell 1 \(raw-1\): a cell of type 'raw'"):
+        Chapter(book, "chapters/raw").convert(notebook)
 
 
 def test_a_book_that_is_not_built_says_what_to_do(tmp_path):

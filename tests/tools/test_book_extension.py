@@ -1,0 +1,190 @@
+"""The extension on a small book of its own: one chapter with two claims, references that hold and one that does not."""
+
+import io
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import nbformat
+import pytest
+from bs4 import BeautifulSoup
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from sphinx.application import Sphinx
+from sphinx.util.docutils import docutils_namespace, patch_docutils
+
+from kdutils.compare import CLAIM_MIMETYPE
+from tools import address, book_extension
+
+CONF = """
+extensions = ["sphinx_external_toc", "myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon",
+              "tools.book_extension"]
+autodoc_default_options = {"members": True}
+autosummary_generate = False
+nb_execution_mode = "off"
+nitpicky = True
+html_theme = "basic"
+html_context = {}
+"""
+TOC = """
+root: index
+entries:
+  - {file: claims}
+  - {file: chapter}
+  - {file: appendix/api/kdutils}
+  - {file: appendix/api/kdutils.compare}
+  - {file: appendix/api/kdutils.distill}
+  - {file: appendix/api/kdutils.distill.soft_targets}
+"""
+INDEX = """
+# Opening
+
+Passed on: {py:func}`kdutils.distill.soft_target_loss`. Defined: {py:class}`kdutils.compare.Estimate`.
+Another library's: {py:class}`torch.nn.Module`. Nobody's: {py:func}`kdutils.distill.no_such_loss`.
+"""
+
+
+def claim(sentence: str, *evidence: str) -> Any:
+    record = {"sentence": sentence, "evidence": list(evidence), "holds": True}
+    data = {CLAIM_MIMETYPE: record, "text/html": "<b>not this</b>", "text/plain": "nor this"}
+    return new_code_cell("claim()", outputs=[new_output("display_data", data=data)], execution_count=1)
+
+
+@pytest.fixture(scope="module")
+def small_book(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """The small book, built: its folder, its pages and the warnings."""
+    root = tmp_path_factory.mktemp("book")
+    chapter = new_notebook(
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+        cells=[
+            new_markdown_cell("# A chapter\n\n```{note}\nRead me.\n```"),
+            claim("Ice < water", "difference: −1.0 [−1.2, −0.8]", "over 5 seeds"),
+            claim("Fire is *hot*", "measured"),
+        ],
+    )
+    nbformat.write(chapter, root / "chapter.ipynb")
+    for name, text in {
+        "conf.py": CONF,
+        "_toc.yml": TOC,
+        "index.md": INDEX,
+        "claims.md": "# Claims\n\n```{claims}\n```\n",
+        "references.bib": "",
+    }.items():
+        (root / name).write_text(text, encoding="utf-8")
+    warnings = io.StringIO()
+    with patch_docutils(root), docutils_namespace():
+        app = Sphinx(root, root, root / "out", root / "doctrees", "html", status=None, warning=warnings)
+        app.build()
+    pages = {
+        path.stem: BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+        for path in (root / "out").glob("**/*.html")
+    }
+    return SimpleNamespace(root=root, pages=pages, warnings=warnings.getvalue())
+
+
+def test_only_the_name_that_does_not_exist_is_reported(small_book: SimpleNamespace) -> None:
+    missing = [line for line in small_book.warnings.splitlines() if "reference target not found" in line]
+    assert len([line for line in missing if "index.md" in line]) == 1
+    assert "kdutils.distill.no_such_loss" in "".join(missing)
+
+
+def test_a_name_that_a_package_passes_on_leads_to_where_it_is_defined(small_book: SimpleNamespace) -> None:
+    links = {link.text: link["href"] for link in small_book.pages["index"].select("a:has(code)")}
+    place = "appendix/api/kdutils.distill.soft_targets.html#kdutils.distill.soft_targets.soft_target_loss"
+    assert links["kdutils.distill.soft_target_loss()"] == place
+    assert links["kdutils.compare.Estimate"] == "appendix/api/kdutils.compare.html#kdutils.compare.Estimate"
+    assert "torch.nn.Module" not in links
+
+
+def test_a_claim_is_drawn_as_a_box_with_its_evidence(small_book: SimpleNamespace) -> None:
+    first, second = small_book.pages["chapter"].select(".kd-claim")
+    assert (first["id"], second["id"]) == ("claim-1", "claim-2")
+    assert first.strong.text == "✓ Ice < water"
+    assert [line.text for line in first.select(".kd-evidence")] == ["difference: −1.0 [−1.2, −0.8]", "over 5 seeds"]
+    assert "not this" not in small_book.pages["chapter"].text
+    assert "mime" not in small_book.warnings
+
+
+def test_the_list_of_claims_leads_to_each_box(small_book: SimpleNamespace) -> None:
+    listed = small_book.pages["claims"].select(".kd-claims dt a")
+    assert [link.text for link in listed] == ["Ice < water", "Fire is *hot*"]
+    assert [link["href"] for link in listed] == ["chapter.html#claim-1", "chapter.html#claim-2"]
+    assert "Claims in the book: 2." in small_book.pages["claims"].text
+    assert "over 5 seeds" in small_book.pages["claims"].text
+
+
+def test_a_package_lists_what_it_passes_on_and_describes_it_elsewhere(small_book: SimpleNamespace) -> None:
+    package = small_book.pages["kdutils.distill"]
+    assert "soft_target_loss" in [code.text for code in package.select("table code")]
+    assert not package.select("dt.sig")
+    assert small_book.pages["kdutils.distill.soft_targets"].select_one(
+        "dt[id='kdutils.distill.soft_targets.soft_target_loss']"
+    )
+
+
+def test_the_download_is_the_colab_form(small_book: SimpleNamespace) -> None:
+    served = nbformat.read(small_book.root / "out/_sources/chapter.ipynb", as_version=4)
+    text = "".join(cell.source for cell in served.cells)
+    assert "> **Note**" in text
+    assert "{note}" not in text
+
+
+def test_the_list_of_claims_follows_a_chapter_that_changes(small_book: SimpleNamespace) -> None:
+    path = small_book.root / "chapter.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells.pop()
+    time.sleep(0.01)  # the change is seen by the file's time
+    nbformat.write(notebook, path)
+    with patch_docutils(small_book.root), docutils_namespace():
+        Sphinx(
+            small_book.root,
+            small_book.root,
+            small_book.root / "out",
+            small_book.root / "doctrees",
+            "html",
+            status=None,
+            warning=io.StringIO(),
+        ).build()
+    page = BeautifulSoup((small_book.root / "out/claims.html").read_text(encoding="utf-8"), "html.parser")
+    assert [link.text for link in page.select(".kd-claims dt a")] == ["Ice < water"]
+
+
+def test_every_module_without_a_private_part_has_a_page(tmp_path: Path) -> None:
+    for name in ("__init__", "open", "_hidden", "part/__init__", "part/topic", "part/__main__", "_inner/deep"):
+        path = tmp_path / "pack" / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert book_extension.public_modules(tmp_path / "pack") == ["pack", "pack.open", "pack.part", "pack.part.topic"]
+
+
+def test_the_page_of_a_module_that_is_gone_goes_too_and_the_others_keep_their_date(tmp_path: Path) -> None:
+    app = SimpleNamespace(srcdir=tmp_path)
+    book_extension.write_module_pages(app, None)  # type: ignore[arg-type]
+    pages = {path: path.stat().st_mtime_ns for path in (tmp_path / "appendix/api").iterdir()}
+    (tmp_path / "appendix/api/kdutils.gone.md").touch()
+    book_extension.write_module_pages(app, None)  # type: ignore[arg-type]
+    assert pages == {path: path.stat().st_mtime_ns for path in (tmp_path / "appendix/api").iterdir()}
+    assert {path.stem for path in pages} == set(book_extension.public_modules())
+
+
+@pytest.mark.parametrize(
+    ("where", "provider", "colab"),
+    [
+        ("https://github.com/ada/book", "github", True),
+        ("https://gitlab.com/ada/book", "gitlab", False),
+        ("https://git.example.org/ada/book", "github", False),
+    ],
+)
+def test_the_buttons_follow_the_address(
+    monkeypatch: pytest.MonkeyPatch, where: str, provider: str, colab: bool
+) -> None:
+    monkeypatch.setattr(book_extension, "repository", lambda: where)
+    config = SimpleNamespace(
+        html_theme_options={"repository_url": address.PLACEHOLDER, "launch_buttons": {"colab_url": "x"}},
+        myst_substitutions={},
+    )
+    book_extension.apply_address(None, config)  # type: ignore[arg-type]
+    assert config.html_theme_options["repository_url"] == where
+    assert config.html_theme_options["repository_provider"] == provider
+    assert ("launch_buttons" in config.html_theme_options) == colab
+    assert config.myst_substitutions["repository"] == where
