@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ClaimError", "Comparison", "Estimate", "Table", "claim", "compare"]
 
-PERCENT = frozenset({"accuracy", "agreement", "calibration error"})
+PERCENT = frozenset({"accuracy", "training accuracy", "validation accuracy", "agreement", "calibration error"})
 """Metrics that are fractions and are shown as percentages; their differences as percentage points."""
 
 CLAIM_MIMETYPE = "application/vnd.kdutils.claim+json"
@@ -86,7 +87,7 @@ class Estimate:
                 f"{other.metric!r} on {other._over}"
             )
         pairs = zip(self.values, other.values, strict=True)
-        label = f"{self.label} − {other.label}"
+        label = " − ".join(f"({part.label})" if part.difference else part.label for part in (self, other))
         return Estimate(tuple(a - b for a, b in pairs), label, self.metric, difference=True, seeds=self.seeds)
 
     @property
@@ -197,10 +198,9 @@ class Table:
 
     def _repr_html_(self) -> str:
         def line(cells: Sequence[str], tag: str) -> str:
-            first = (
-                f'<th scope="row">{html.escape(cells[0])}</th>' if tag == "td" else f"<th>{html.escape(cells[0])}</th>"
-            )
-            return f"<tr>{first}{''.join(f'<{tag}>{html.escape(c)}</{tag}>' for c in cells[1:])}</tr>"
+            shown = [_unbroken(html.escape(cell)) for cell in cells]
+            first = f'<th scope="row">{shown[0]}</th>' if tag == "td" else f"<th>{shown[0]}</th>"
+            return f"<tr>{first}{''.join(f'<{tag}>{cell}</{tag}>' for cell in shown[1:])}</tr>"
 
         body = "".join(line(row, "td") for row in self.rows)
         caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
@@ -213,6 +213,11 @@ class Table:
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table
         ]
         return "\n".join([*lines, *([self.caption] if self.caption else [])])
+
+
+def _unbroken(text: str) -> str:
+    """``text`` with no line break inside an interval or before a unit, where a narrow page breaks lines."""
+    return re.sub(r"\[[^\]]*\]|\d %", lambda part: part[0].replace(" ", "\N{NO-BREAK SPACE}"), text)
 
 
 def compare(

@@ -317,7 +317,8 @@ def _optimizer(
     require_choice("optimizer", optimizer, ["adamw", "sgd"])
     require_positive(learning_rate=learning_rate)
     if optimizer == "adamw":
-        return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay)
+        fused = parameters[0].device.type in {"cpu", "cuda"}  # one kernel for all parameters, a tenth of a small step
+        return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=fused)
     return torch.optim.SGD(parameters, lr=learning_rate, momentum=0.9, nesterov=True, weight_decay=weight_decay)
 
 

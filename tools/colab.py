@@ -250,7 +250,8 @@ class Chapter:
                 full = target.lstrip("~")
                 uri = self.book.api(full, module=name == "py:mod") or ""
                 short = full.rsplit(".", 1)[-1] if target.startswith("~") else full
-                shown = f"`{short}{'()' if name in {'py:func', 'py:meth'} else ''}`"
+                shown = f"`{text or short + '()' * (name in {'py:func', 'py:meth'})}`"
+                text = ""
             case _:
                 raise ValueError(f"the role {{{name}}} has no Colab form; write it otherwise, or teach tools/colab.py")
         here = uri.startswith(f"{self.page}.html")

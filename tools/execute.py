@@ -65,11 +65,14 @@ async def execute(path: Path, threads: int) -> Outcome:
         nonlocal reached
         reached = cell_index
 
-    async def watch() -> None:
+    def look(**cell: object) -> None:
         nonlocal peak
+        peak = max(peak, memory(getattr(getattr(client.km, "provisioner", None), "pid", None)))
+
+    async def watch() -> None:
         while True:
-            peak = max(peak, memory(getattr(getattr(client.km, "provisioner", None), "pid", None)))
-            await asyncio.sleep(0.5)
+            look()
+            await asyncio.sleep(2)  # a look costs some milliseconds
 
     with tempfile.TemporaryDirectory() as folder:
         empty = Path(folder, "empty")
@@ -84,6 +87,7 @@ async def execute(path: Path, threads: int) -> Outcome:
             store_widget_state=False,
             resources={"metadata": {"path": str(empty)}},
             on_cell_start=start,
+            on_cell_executed=look,
             config=Config({"KernelManager": sockets}),
         )
         watcher = asyncio.create_task(watch())

@@ -9,9 +9,12 @@ import nbformat
 import pytest
 from bs4 import BeautifulSoup
 
+from kdutils import plot
 from tools.address import ROOT, repository
 
 Pages = dict[str, BeautifulSoup]
+
+pytestmark = pytest.mark.timeout(1200)  # the first test waits until every page was visited
 
 
 def gather(visits: list[Any], what: Any) -> list[str]:
@@ -106,9 +109,10 @@ def test_no_page_is_wider_than_a_phone(visits: list[Any]) -> None:
     assert gather(visits, lambda visit: visit.phone["parts"]) == []
 
 
-def test_a_wide_figure_keeps_a_legible_width_on_a_phone(visits: list[Any]) -> None:
-    shrunk = gather(visits, lambda v: [f for f in v.phone["figures"] if f["shown"] < min(0.55 * f["drawn"], 580)])
-    assert shrunk == []
+def test_the_labels_of_a_figure_can_be_read_on_a_phone(visits: list[Any]) -> None:
+    pixels = plot.STYLE["xtick.labelsize"] / 72 * plot.STYLE["figure.dpi"]  # of the smallest text, as it was drawn
+    tiny = gather(visits, lambda v: [f for f in v.phone["figures"] if pixels * f["shown"] / f["drawn"] < 9])
+    assert tiny == []
 
 
 def test_search_from_disk_finds_a_word(context: Any, html: Path) -> None:

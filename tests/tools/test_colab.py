@@ -90,7 +90,7 @@ def test_pages_terms_and_objects_lead_to_the_published_html(text: str):
     assert f"[Second]({HTML}/chapters/second.html), [Words]({HTML}/glossary.html)" in text
     assert f"The *[dark knowledge]({HTML}/glossary.html#term-dark-knowledge)* of" in text
     assert f"[`pack.loss()`]({HTML}/glossary.html#pack.loss), [`loss()`]({HTML}/glossary.html#pack.loss)" in text
-    assert f"[the net]({HTML}/glossary.html#pack.Net),\n" in text
+    assert f"[`the net`]({HTML}/glossary.html#pack.Net),\n" in text
     assert f" and [`pack`]({HTML}/glossary.html#module-pack)." in text
 
 

@@ -3,10 +3,11 @@ if (location.protocol === "file:") {
   DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
 }
 
-// Marks the figures whose labels a phone would shrink too far (book.css lets them scroll instead).
+// Marks the figures wider than kdutils.plot draws them, whose labels a phone would shrink too far (see book.css).
 document.addEventListener("DOMContentLoaded", () => {
   for (const image of document.querySelectorAll(".cell_output img")) {
-    const mark = () => image.toggleAttribute("data-wide", image.naturalWidth > 700);
-    image.complete ? mark() : image.addEventListener("load", mark);
+    const mark = () => image.toggleAttribute("data-wide", image.naturalWidth > 900);
+    if (image.complete) mark();
+    else image.addEventListener("load", mark);
   }
 });
