@@ -60,7 +60,7 @@ chapters: $(STAMP) ## execute every chapter, and compare the outputs that are ta
 pages: $(STAMP) ## check the built HTML in a browser without a network
 	$(call step,page checks,$(BIN)/python -m pytest tests/book)
 
-rehearse: $(STAMP) ## run the chapters as Colab would, in an environment of its own
+rehearse: html ## run the chapters as Colab would, in an environment of its own
 	$(call step,Colab rehearsal,$(BIN)/python -m tools.rehearse_colab)
 
 execute: $(STAMP) ## execute every chapter and store its outputs
