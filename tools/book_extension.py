@@ -5,7 +5,7 @@
 - API reference: a page for each module, made from its docstrings; ``kdutils.distill.SoftTargets`` links to the page of
   the module that defines it, and a type of another library is plain text (its page is on the network, which a build
   must not need);
-- address: the links of the theme follow :mod:`tools.address`;
+- address: the links of the theme and the set-up cells follow :mod:`tools.address`;
 - downloads: the button of each chapter gives the notebook in the form made for Colab;
 - offline: what the theme would fetch from the network is left out.
 """
@@ -29,7 +29,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from kdutils.compare import CLAIM_MIMETYPE
 from tools import colab, notebooks
-from tools.address import ROOT, repository
+from tools.address import PLACEHOLDER, ROOT, repository
 from tools.built import Book
 
 TYPES_ONLY = {"Figure"}
@@ -250,6 +250,11 @@ def apply_address(app: Sphinx, config: Config) -> None:
     config.myst_substitutions["repository"] = address
 
 
+def fill_address(app: Sphinx, page: str, source: list[str]) -> None:
+    """The set-up cell shows, and the reader copies, the real address where it is known."""
+    source[0] = source[0].replace(PLACEHOLDER, repository())
+
+
 def leave_out_thebe(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
     """Jupyter Book always loads the extension that runs code through a service on the network; not used here."""
     for kind in ("script_files", "css_files"):
@@ -288,6 +293,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("modules", ModulesDirective)
     app.connect("config-inited", write_module_pages, priority=100)  # before the table of contents is read
     app.connect("config-inited", apply_address)
+    app.connect("source-read", fill_address)
     app.connect("env-purge-doc", forget_claims)
     app.connect("env-updated", rewrite_claims)
     app.connect("env-updated", alias_exports)

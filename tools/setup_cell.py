@@ -21,12 +21,13 @@ def source(address: str = PLACEHOLDER) -> str:
     return f"""
 try:
     import kdutils as kd
-except ModuleNotFoundError:  # on Colab, say: install it beside the torch and numpy that are there
+except ModuleNotFoundError:  # on Colab: keep the torch and numpy that are there
     import os
     from importlib import metadata, util
 
-    wanted = os.environ.get("KDUTILS_SOURCE", "git+{address}")
-    there = [name for name in ("torch", "torchvision", "numpy") if util.find_spec(name)]
+    address = "git+{address}"
+    wanted = os.environ.get("KDUTILS_SOURCE", address)
+    there = [n for n in ("torch", "torchvision", "numpy") if util.find_spec(n)]
     keep = " ".join(f"{{name}}=={{metadata.version(name)}}" for name in there)
     %pip install --quiet "{{wanted}}" {{keep}}
     import kdutils as kd

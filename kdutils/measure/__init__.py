@@ -6,7 +6,7 @@ was: its mode, its buffers, its device.
 
 from kdutils.measure.agreement import Agreement, agreement, agreement_of
 from kdutils.measure.calibration import Reliability, calibration_error, negative_log_likelihood, reliability
-from kdutils.measure.cost import Cost, Latency, cost, latency, macs, model_bytes, parameters
+from kdutils.measure.cost import Cost, Latency, cost, cost_table, latency, macs, model_bytes, parameters
 from kdutils.measure.prediction import accuracy, accuracy_of, predict
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "agreement_of",
     "calibration_error",
     "cost",
+    "cost_table",
     "latency",
     "macs",
     "model_bytes",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from kdutils.compare import Table
 from kdutils.measure.running import borrowed
 
-__all__ = ["Cost", "Latency", "cost", "latency", "macs", "model_bytes", "parameters"]
+__all__ = ["Cost", "Latency", "cost", "cost_table", "latency", "macs", "model_bytes", "parameters"]
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,37 @@ def cost(
     """
     times = {batch: latency(model, input_shape, batch, repeats, device=device) for batch in batches}
     return Cost(parameters(model), macs(model, input_shape), model_bytes(model), times)
+
+
+def cost_table(costs: Mapping[str, Cost]) -> Table:
+    """The costs of several models side by side, one row per model.
+
+    Args:
+        costs: by the model's name, measured at the same batch sizes.
+
+    Raises:
+        ValueError: if costs is empty, or the batch sizes differ.
+    """
+    sizes = {tuple(cost.latency) for cost in costs.values()}
+    if len(sizes) != 1:
+        raise ValueError(f"costs must hold models timed at the same batch sizes; got {sorted(sizes)}")
+    (batches,) = sizes
+    header = ["", "parameters", "MACs per image", "bytes", *(f"time for {_images_in_words(b)}" for b in batches)]
+    rows = [
+        [name, f"{c.parameters:,}", f"{c.macs:,}", f"{c.bytes:,}", *(_milliseconds(t) for t in c.latency.values())]
+        for name, c in costs.items()
+    ]
+    places = {time.place for cost in costs.values() for time in cost.latency.values()}
+    return Table(header, rows, f"Times are medians with quartiles, on {' and '.join(sorted(places))}")
+
+
+def _images_in_words(batch: int) -> str:
+    return "1 image" if batch == 1 else f"{batch} images"
+
+
+def _milliseconds(time: Latency) -> str:
+    low, median, high = (f"{1000 * value:.3g}" for value in (time.low, time.median, time.high))
+    return f"{median} ms [{low}, {high}]"
 
 
 def _images(model: nn.Module, shape: Sequence[int], batch: int, device: torch.device) -> Tensor:

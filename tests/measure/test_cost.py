@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from kdutils import models
-from kdutils.measure import Cost, Latency, cost, latency, macs, model_bytes, parameters
+from kdutils.measure import Cost, Latency, cost, cost_table, latency, macs, model_bytes, parameters
 
 
 @given(
@@ -161,3 +161,17 @@ def test_what_cannot_be_timed_is_named(options, message):
 def test_a_shape_with_a_zero_is_named():
     with pytest.raises(ValueError, match=r"input_shape .* got \(3, 0, 32\)"):
         macs(nn.Flatten(), (3, 0, 32))
+
+
+def test_a_table_sets_the_costs_of_models_side_by_side():
+    times = {1: Latency(0.00123, 0.0012, 0.0013, 1, "CPU, 2 threads")}
+    table = cost_table({"big": Cost(1000, 20_000, 4000, times), "small": Cost(10, 20, 40, times)})
+    assert table.header == ["", "parameters", "MACs per image", "bytes", "time for 1 image"]
+    assert table.rows[0] == ["big", "1,000", "20,000", "4,000", "1.23 ms [1.2, 1.3]"]
+    assert "CPU, 2 threads" in table.caption
+
+
+def test_a_table_wants_the_same_batch_sizes():
+    one, many = (Cost(1, 1, 1, {b: Latency(1, 1, 1, b, "CPU")}) for b in (1, 64))
+    with pytest.raises(ValueError, match=r"costs must .* got \[\(1,\), \(64,\)\]"):
+        cost_table({"one": one, "many": many})
