@@ -6,7 +6,7 @@ from pathlib import Path
 __all__ = ["write_atomically"]
 
 
-def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
+def write_atomically(path: str | os.PathLike[str], content: bytes | memoryview) -> None:
     """Write ``content`` to ``path`` so that the file is the old one or the new one, never half of either.
 
     Raises:

@@ -12,23 +12,31 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from kdutils import checkpoint
 from kdutils.checks import require_choice, require_device, require_folder, require_fraction, require_positive
-from kdutils.data.record import Augmentation, Batch, Dataset
+from kdutils.data.draws import mixed_seed
+from kdutils.data.record import Augmentation, Batch, Dataset, Mixing, Part, Source
+from kdutils.describe import described
 from kdutils.files import write_atomically
-from kdutils.teacher import Frozen
+from kdutils.optimize import Rate, Schedule, optimizer_for, parameter_groups, schedule_for
+from kdutils.teacher import Frozen, Recorded
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,6 +45,8 @@ __all__ = ["Combined", "History", "Objective", "Supervised", "fit", "require_cla
 
 CHECK_EVERY = 50
 """Steps between two looks at the losses; each look waits for the device."""
+
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 _raise_on_interrupt: ContextVar[bool] = ContextVar("raise_on_interrupt", default=False)
 
@@ -93,7 +103,13 @@ class Supervised(Objective):
         require_classes(batch, logits)
         if batch.labels is None:
             raise ValueError("Supervised wants labels; this data has none")
-        return {"labels": F.cross_entropy(logits.float(), batch.labels, label_smoothing=self.label_smoothing)}
+        if batch.share is None or batch.other_labels is None:
+            return {"labels": F.cross_entropy(logits.float(), batch.labels, label_smoothing=self.label_smoothing)}
+        own, other = (
+            F.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing, reduction="none")
+            for labels in (batch.labels, batch.other_labels)
+        )
+        return {"labels": (batch.share * own + (1 - batch.share) * other).mean()}
 
 
 class Combined(Objective):
@@ -134,6 +150,8 @@ class History:
         kept: "last" or "best": which state the learner is in now.
         best_epoch: number (from 1) of the epoch with the highest first validation metric; None without validation.
         interrupted: whether Ctrl-C ended the training early.
+        stopped_early: whether it ended for want of improvement.
+        resumed_from: steps that an earlier run had taken, where this one went on.
         seconds: of the whole training, validation included.
     """
 
@@ -142,13 +160,15 @@ class History:
     kept: str = "last"
     best_epoch: int | None = None
     interrupted: bool = False
+    stopped_early: bool = False
+    resumed_from: int = 0
     seconds: float = 0.0
 
     def __repr__(self) -> str:
         if not self.epochs:
             return "History(no finished epoch)"
         last = ", ".join(f"{name} {value:.4g}" for name, value in self.epochs[-1].items() if name != "seconds")
-        ended = "interrupted after" if self.interrupted else "finished"
+        ended = "interrupted after" if self.interrupted else "stopped early after" if self.stopped_early else "finished"
         return f"History({ended} {len(self.epochs)} epochs, {self.seconds:.1f} s; last: {last})"
 
     def plot(self) -> Figure:
@@ -160,47 +180,84 @@ class History:
 
 def fit(
     objective: Objective,
-    train: Dataset,
+    train: Source,
     *,
     epochs: int,
     validate: Dataset | Callable[[nn.Module], dict[str, float]] | None = None,
     batch_size: int = 64,
-    optimizer: Literal["adamw", "sgd"] | Callable[[list[nn.Parameter]], torch.optim.Optimizer] = "adamw",
+    accumulate: int = 1,
+    optimizer: Literal["adamw", "sgd", "nesterov"] | Callable[[list[Any]], torch.optim.Optimizer] = "adamw",
     learning_rate: float = 1e-3,
     weight_decay: float = 1e-2,
-    schedule: Literal["cosine", "constant"] | Callable[[float], float] = "cosine",
+    rates: Mapping[str, Rate] | None = None,
+    schedule: Literal["cosine", "constant"] | Schedule = "cosine",
     warmup: float = 0.0,
+    clip: float | None = None,
     augment: Augmentation | None = None,
+    mix: Mixing | None = None,
+    average: float | None = None,
     keep: Literal["last", "best"] = "last",
+    patience: int | None = None,
+    precision: Literal["fp32", "bf16", "fp16"] | None = None,
+    compile: bool = False,
+    channels_last: bool = False,
     folder: str | os.PathLike[str] | None = None,
+    checkpoint_every: int | None = None,
+    resume: bool | None = None,
+    trackers: str | Sequence[str] = (),
     device: str | torch.device | None = None,
+    accelerator: Accelerator | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> History:
     """Train whatever the objective says; the learner is changed in place.
 
-    Ctrl-C ends the training after the current step and keeps what was learned. A loss that is not finite raises, and
-    leaves the learner as it was after the last finished epoch.
+    The same call trains on a CPU, a GPU, and, started by ``accelerate launch`` or ``torchrun``, on several GPUs or
+    machines, each of which takes an equal part of every batch. Ctrl-C ends the training after the current step and
+    keeps what was learned. A loss that is not finite raises, and leaves the learner as it was after the last finished
+    epoch.
 
     Args:
         objective: what a step minimizes.
-        train: the training set; moved to ``device`` once.
+        train: the training set. A :class:`~kdutils.data.Dataset` is moved to ``device`` once, a
+            :class:`~kdutils.data.Stream` is read from disk as it goes.
         epochs: passes over the data.
         validate: a data set (its accuracy is reported) or a function of the learner that returns named metrics,
             called after each epoch. Never the test set.
-        batch_size: samples per step; the last batch of an epoch may be smaller, a batch of one is left out.
-        optimizer: "adamw", "sgd" (Nesterov momentum 0.9), or a function from parameters to an optimizer, which then
-            sets its own learning rate and decay.
+        batch_size: samples per step, over all processes; the last batch of an epoch may be smaller, and is left out
+            where it would leave one sample to a process.
+        accumulate: parts in which a batch is worked off, one after the other, to save memory. What depends on the
+            whole batch (BatchNorm, terms that compare samples) sees its part only.
+        optimizer: "adamw", "sgd" or "nesterov" (momentum 0.9), or a function from parameter groups to an optimizer,
+            which then sets its own learning rate and decay.
         learning_rate: at the top of the schedule.
-        weight_decay: of "adamw" and "sgd".
-        schedule: factor of the learning rate: "cosine" to zero, "constant", or a function of progress in [0, 1].
+        weight_decay: of the optimizers that have a name.
+        rates: factors of the learning rate for prefixes of parameter names in the objective, such as
+            ``{"learner.stem": 0.1}``; numbers, or functions of progress. The longest prefix counts.
+        schedule: factor of the learning rate: "cosine" to zero, "constant", or a function of progress in [0, 1] such
+            as :func:`~kdutils.optimize.steps`.
         warmup: fraction of the steps in which the factor also rises linearly from zero.
+        clip: the largest norm of the gradient of all parameters; larger ones are scaled down.
         augment: changes the images of each batch, on the device.
+        mix: mixes neighbors in a batch (in the part of it that a process has), and their labels; see
+            :func:`~kdutils.data.augment.mixup`.
+        average: decay, in [0, 1), of an exponential moving average of the learner's weights and buffers, which is
+            validated, kept and returned in the place of the last ones.
         keep: the state the learner ends in: of the "last" epoch, or of the "best" by the first validation metric
             (higher is better).
-        folder: where to write ``last.safetensors``, ``best.safetensors`` (with validation) and ``history.json`` after
-            each epoch.
-        device: None takes the best present.
+        patience: end the training after so many epochs without a better first validation metric.
+        precision: what models run in, "fp32", "bf16" or "fp16"; losses are computed in float32 all the same. None is
+            what the launcher says, else "fp32".
+        compile: run models through ``torch.compile``.
+        channels_last: keep images and weights in the memory format that convolutions on GPUs prefer.
+        folder: where ``last.safetensors``, ``best.safetensors`` (with validation), ``history.json`` and checkpoints
+            are written.
+        checkpoint_every: steps between checkpoints; None writes one after each epoch.
+        resume: None goes on from the newest checkpoint in ``folder``, if there is one, to the same result as if there
+            had been no interruption; True wants one to be there; False starts over.
+        trackers: names of trackers that Accelerate knows, such as "tensorboard"; they log into ``folder``.
+        device: None takes the best present, or what the launcher says.
+        accelerator: your own, for what the arguments above do not offer (FSDP, DeepSpeed).
         seed: of the order of samples, augmentation and dropout. The model's own start is seeded where it is made.
         progress: show a progress bar.
 
@@ -208,118 +265,263 @@ def fit(
         The history; ``history.plot()`` draws it.
 
     Raises:
-        ValueError: for an argument out of range, an objective without trainable parameters, or terms that are not
-            scalars.
+        ValueError: for an argument out of range, an objective without trainable parameters, terms that are not
+            scalars, or a checkpoint of another training.
+        FileNotFoundError: if ``resume`` is True and there is no checkpoint.
         FloatingPointError: if a term is not finite; names the term and the step.
     """
-    if epochs < 1:
-        raise ValueError(f"epochs must be at least 1; got {epochs}")
+    _require_objective(objective)
+    _require_numbers(epochs, accumulate, clip, average, patience, checkpoint_every)
+    require_choice("keep", keep, ["last", "best"])
+    if validate is None and (keep == "best" or patience is not None):
+        argument = "keep='best'" if keep == "best" else f"patience={patience}"
+        raise ValueError(f"{argument} wants a validation set: pass validate=")
+    if folder is None and (resume or trackers or checkpoint_every):
+        raise ValueError("resume, checkpoint_every and trackers want a folder; pass folder=")
+    train.batches(batch_size)  # a batch size that does not fit is named before anything moves
+    factor = schedule_for(schedule, warmup)
+    output = None if folder is None else require_folder("folder", folder)
+    accelerator = accelerator or _accelerator(device, output, trackers)
+    where = accelerator.device if accelerator.num_processes > 1 else require_device(device or accelerator.device)
+    shards, parts = accelerator.num_processes, accelerator.num_processes * accumulate
+    if batch_size % parts:
+        raise ValueError(
+            f"batch_size={batch_size} must be a multiple of the {parts} parts it is worked off in "
+            f"({shards} processes, accumulate={accumulate})"
+        )
+    dtype = _precision(precision or {"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision), where)
+
+    memory_format = torch.channels_last if channels_last else torch.preserve_format
+    objective.to(where).to(memory_format=memory_format)
+    train = train.to(where)
+    groups = parameter_groups(objective, rates)
+    if not groups:
+        raise ValueError(f"{type(objective).__name__} has no trainable parameters; is the learner frozen?")
+    wrapped = _wrap(objective, accelerator)
+    stepper = optimizer_for(optimizer, groups, learning_rate, weight_decay)
+    base_rates = [group["lr"] for group in stepper.param_groups]
+    group_rates = [rate for _, rate in groups]
+    if shards > 1:
+        stepper = accelerator.prepare_optimizer(stepper, device_placement=False)
+    scaler = torch.amp.GradScaler(where.type, enabled=dtype == torch.float16)
+    nested = [module for module in objective.modules() if isinstance(module, Objective)]
+    averaged = None
+    if average is not None:
+        averaged = AveragedModel(objective.learner, multi_avg_fn=get_ema_multi_avg_fn(average), use_buffers=True)
+    compiled = _compiled(objective) if compile else nullcontext()
+
+    # A batch that leaves one sample to a process is left out: BatchNorm has no variance over one sample.
+    remainder = len(train) % batch_size
+    short = remainder > 0 and batch_size // parts > 1 and remainder // parts <= 1
+    steps_per_epoch = math.ceil(len(train) / batch_size) - (1 if short or remainder // parts == 0 < remainder else 0)
+    total = epochs * steps_per_epoch
+    settings = {
+        "state": {name: list(getattr(value, "shape", [])) for name, value in _changing(objective).items()},
+        "data": f"{train.name}, {len(train)} samples",
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "accumulate": accumulate,
+        "optimizer": described(optimizer),
+        "learning_rate": learning_rate,
+        "weight_decay": weight_decay,
+        "rates": described(rates),
+        "schedule": described(schedule),
+        "warmup": warmup,
+        "clip": clip,
+        "augment": described(augment),
+        "mix": described(mix),
+        "average": average,
+        "seed": seed,
+        "processes": shards,
+    }
+    run = _Run(objective, stepper, scaler, averaged, History(kept=keep), settings, accelerator, output, where)
+    bar = tqdm(total=total, disable=not (progress and accelerator.is_main_process), leave=False, unit="step")
+    with (
+        checkpoint.seeded(mixed_seed(seed, accelerator.process_index), where),
+        _interruptible() as interrupted,
+        _tracked(accelerator, trackers, settings),
+        compiled,
+        bar,
+    ):
+        run.resume(resume)
+        bar.update(run.step)
+        history = run.history
+        clock = time.perf_counter() - history.seconds
+        while run.step < total and not (history.stopped_early or history.interrupted):
+            epoch = run.step // steps_per_epoch
+            part = Part(run.step % steps_per_epoch, accelerator.process_index, shards)
+            objective.train()
+            epoch_started = time.perf_counter()
+            batches = train.batches(
+                batch_size, shuffle=True, seed=seed, epoch=epoch, augment=augment, mix=mix, part=part
+            )
+            for batch, _ in zip(batches, range(steps_per_epoch - part.first), strict=False):
+                done = run.step / total
+                for module in nested:
+                    module.progress = done
+                for group, base, rate in zip(stepper.param_groups, base_rates, group_rates, strict=True):
+                    group["lr"] = base * factor(done) * (rate(done) if callable(rate) else rate)
+                batch.precision = dtype
+                if channels_last:
+                    batch.images = batch.images.contiguous(memory_format=torch.channels_last)
+                stepper.zero_grad(set_to_none=True)
+                pieces = batch.parts(accumulate)
+                for number, piece in enumerate(pieces, 1):
+                    last = number == len(pieces)
+                    with nullcontext() if last else accelerator.no_sync(wrapped):
+                        terms = _require_terms(wrapped(piece), objective)
+                        stacked = torch.stack(list(terms.values()))
+                        scaler.scale(stacked.sum() * _weight(piece, shards)).backward()
+                    run.log.add(list(terms), stacked, len(piece) / piece.of, last)
+                if clip is not None:
+                    scaler.unscale_(stepper)
+                    accelerator.clip_grad_norm_(wrapped.parameters(), clip)
+                scaler.step(stepper)
+                scaler.update()
+                if averaged is not None:
+                    averaged.update_parameters(objective.learner)
+                run.step += 1
+                bar.update()
+                if run.step % CHECK_EVERY == 0:
+                    run.read(bar)
+                    history.interrupted = run.agreed(interrupted())
+                elif shards == 1:
+                    history.interrupted = interrupted()
+                if history.interrupted:
+                    break
+                if checkpoint_every and run.step % checkpoint_every == 0 and run.step % steps_per_epoch:
+                    history.seconds = time.perf_counter() - clock
+                    run.save(bar)
+            run.read(bar)
+            history.seconds = time.perf_counter() - clock
+            if run.step % steps_per_epoch == 0 and run.step > part.first + epoch * steps_per_epoch:
+                rate_now = stepper.param_groups[0]["lr"]
+                run.finish_epoch(validate, rate_now, time.perf_counter() - epoch_started, steps_per_epoch)
+                waited = len(history.epochs) - (history.best_epoch or 0)
+                history.stopped_early = patience is not None and waited >= patience
+                history.seconds = time.perf_counter() - clock
+            if output is not None and (
+                history.interrupted
+                or history.stopped_early
+                or run.step == total
+                or checkpoint_every is None
+                or run.step % checkpoint_every == 0
+            ):
+                run.save(bar)
+    for module in nested:
+        module.progress = min(1.0, run.step / total)
+    run.settle(keep)
+    objective.eval()
+    if history.interrupted:
+        state = f"epoch {history.best_epoch}" if keep == "best" and history.best_epoch else f"step {run.step}"
+        if _raise_on_interrupt.get():
+            raise KeyboardInterrupt
+        again = f"; run it again to go on (checkpoint in {output})" if output is not None else ""
+        print(f"Interrupted at step {run.step} of {total}; the learner is as it was after {state}{again}.")
+    return history
+
+
+def _require_objective(objective: Any) -> None:
     if not isinstance(objective, Objective):
         raise TypeError(f"objective must be a kdutils Objective, such as Supervised(model); got {type(objective)}")
     if not isinstance(getattr(objective, "learner", None), nn.Module):
         raise ValueError(f"{type(objective).__name__} has no learner; assign the deployed model to self.learner")
-    require_choice("keep", keep, ["last", "best"])
-    if keep == "best" and validate is None:
-        raise ValueError("keep='best' wants a validation set: pass validate=")
-    next(train.batches(batch_size))  # a batch size that does not fit is named before anything moves
-    where = require_device(device)
-    output = None if folder is None else require_folder("folder", folder)
-    factor = _schedule(schedule, warmup)
-
-    objective.to(where)
-    train = train.to(where)
-    parameters = [parameter for parameter in objective.parameters() if parameter.requires_grad]
-    if not parameters:
-        raise ValueError(f"{type(objective).__name__} has no trainable parameters; is the learner frozen?")
-    stepper = _optimizer(optimizer, parameters, learning_rate, weight_decay)
-    base_rates = [group["lr"] for group in stepper.param_groups]
-    parts = [module for module in objective.modules() if isinstance(module, Objective)]
-
-    history = History(kept=keep)
-    started = time.perf_counter()
-    order = torch.Generator().manual_seed(seed)
-    steps_per_epoch = math.ceil(len(train) / batch_size) - (len(train) % batch_size == 1 and batch_size > 1)
-    total = epochs * steps_per_epoch
-    good = best = _snapshot(objective)
-    step = 0
-    bar = tqdm(total=total, disable=not progress, leave=False, unit="step", dynamic_ncols=True)
-    with _seeded(seed, where), _interruptible() as interrupted, bar:
-        for epoch in range(1, epochs + 1):
-            objective.train()
-            epoch_started = time.perf_counter()
-            log = _TermLog(step)
-            for batch in train.batches(batch_size, shuffle=True, generator=order, augment=augment):
-                if len(batch) == 1 and batch_size > 1:  # BatchNorm has no variance over one sample
-                    continue
-                for part in parts:
-                    part.progress = step / total
-                for group, rate in zip(stepper.param_groups, base_rates, strict=True):
-                    group["lr"] = rate * factor(step / total)
-                terms = _require_terms(objective(batch), objective)
-                stepper.zero_grad(set_to_none=True)
-                torch.stack(list(terms.values())).sum().backward()
-                stepper.step()
-                log.add(terms)
-                step += 1
-                bar.update()
-                if step % CHECK_EVERY == 0:
-                    _read(log, history, bar, objective, good, epoch)
-                if interrupted():
-                    break
-            _read(log, history, bar, objective, good, epoch)
-            if interrupted():
-                history.interrupted = True
-                break
-            record = {**log.means(), "learning rate": stepper.param_groups[0]["lr"]}
-            record |= _validate(objective.learner, validate)
-            record["seconds"] = time.perf_counter() - epoch_started
-            history.epochs.append(record)
-            good = _snapshot(objective)
-            if validate is not None and _is_best(history, validate):
-                history.best_epoch, best = epoch, good
-            history.seconds = time.perf_counter() - started
-            if output is not None:
-                _write(output, objective.learner, history, is_best=history.best_epoch == epoch)
-    for part in parts:
-        part.progress = min(1.0, step / total)
-    if keep == "best" and history.best_epoch is not None:
-        objective.load_state_dict(best, strict=False)
-    history.seconds = time.perf_counter() - started
-    objective.eval()
-    if history.interrupted:
-        state = f"epoch {history.best_epoch}" if keep == "best" and history.best_epoch else f"step {step}"
-        if _raise_on_interrupt.get():
-            raise KeyboardInterrupt
-        print(f"Interrupted at step {step} of {total}; the learner is as it was after {state}.")
-    return history
 
 
-def _schedule(schedule: str | Callable[[float], float], warmup: float) -> Callable[[float], float]:
-    """The factor of the learning rate as a function of progress."""
-    require_fraction(warmup=warmup)
-    if not callable(schedule):
-        require_choice("schedule", schedule, ["cosine", "constant"])
-    shape: Callable[[float], float] = {
-        "cosine": lambda p: 0.5 * (1 + math.cos(math.pi * p)),
-        "constant": lambda p: 1.0,
-    }.get(schedule, schedule)  # type: ignore[arg-type]
-    return lambda p: shape(p) * (min(1.0, p / warmup) if warmup else 1.0)
+def _require_numbers(
+    epochs: int,
+    accumulate: int,
+    clip: float | None,
+    average: float | None,
+    patience: int | None,
+    checkpoint_every: int | None,
+) -> None:
+    counts = {"epochs": epochs, "accumulate": accumulate, "patience": patience, "checkpoint_every": checkpoint_every}
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise ValueError(f"{name} must be at least 1; got {count}")
+    if clip is not None:
+        require_positive(clip=clip)
+    if average is not None and not 0 <= average < 1:
+        raise ValueError(f"average must lie in [0, 1); got {average!r}")
 
 
-def _optimizer(
-    optimizer: str | Callable[[list[nn.Parameter]], torch.optim.Optimizer],
-    parameters: list[nn.Parameter],
-    learning_rate: float,
-    weight_decay: float,
-) -> torch.optim.Optimizer:
-    if callable(optimizer):
-        return optimizer(parameters)
-    require_choice("optimizer", optimizer, ["adamw", "sgd"])
-    require_positive(learning_rate=learning_rate)
-    if optimizer == "adamw":
-        fused = parameters[0].device.type in {"cpu", "cuda"}  # one kernel for all parameters, a tenth of a small step
-        return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=fused)
-    return torch.optim.SGD(parameters, lr=learning_rate, momentum=0.9, nesterov=True, weight_decay=weight_decay)
+def _accelerator(device: Any, output: Path | None, trackers: str | Sequence[str]) -> Accelerator:
+    """An accelerator for the launcher's settings, or, of one process, for the device."""
+    launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if not launched:  # its settings are kept for the whole process: another training may have had others
+        AcceleratorState._reset_state(reset_partial_state=True)
+    where = torch.device("cpu") if launched or device is None else require_device(device)
+    cpu = device is not None and where.type == "cpu"
+    names = [trackers] if isinstance(trackers, str) else list(trackers)
+    return Accelerator(cpu=cpu, log_with=names or None, project_dir=output)
+
+
+def _precision(precision: str, where: torch.device) -> torch.dtype | None:
+    require_choice("precision", precision, PRECISIONS)
+    if precision == "fp16" and where.type == "cpu":
+        raise ValueError("precision='fp16' wants a GPU; device 'cpu' has none of its speed: use 'bf16' or 'fp32'")
+    if precision == "bf16" and where.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise ValueError(f"precision='bf16' is not in the hardware of {torch.cuda.get_device_name(where)}; use 'fp16'")
+    return PRECISIONS[precision]
+
+
+def _teachers(objective: nn.Module) -> tuple[str, ...]:
+    """What the names of everything in a teacher begin with."""
+    return tuple(f"{name}." for name, part in objective.named_modules() if isinstance(part, Frozen | Recorded))
+
+
+def _changing(objective: nn.Module) -> dict[str, Any]:
+    """The state of all but the teachers, which never change; what has several names comes once."""
+    fixed = _teachers(objective)
+    once: dict[Any, tuple[str, Any]] = {}
+    for name, value in objective.state_dict().items():
+        if not name.startswith(fixed):
+            place = (value.data_ptr(), value.shape) if isinstance(value, Tensor) and value.numel() else name
+            once.setdefault(place, (name, value))
+    return dict(once.values())
+
+
+def _wrap(objective: Objective, accelerator: Accelerator) -> nn.Module:
+    """The objective as several processes share it. Teachers are alike in all, and are not sent around."""
+    if accelerator.num_processes == 1:
+        return objective
+    names = [name for name, _ in (*objective.named_parameters(), *objective.named_buffers())]
+    teachers = [name for name in names if name.startswith(_teachers(objective))]
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(objective, teachers)
+    wrapped: nn.Module = accelerator.prepare_model(objective, device_placement=False)
+    return wrapped
+
+
+def _weight(piece: Batch, shards: int) -> float:
+    """What makes the mean over a part of a batch its share of the mean over the whole; processes are averaged."""
+    return shards * len(piece) / piece.of
+
+
+@contextmanager
+def _compiled(objective: Objective) -> Iterator[None]:
+    """The learner and the teachers run through the compiler, within this."""
+    models = [objective.learner, *(m.inner for m in objective.modules() if isinstance(m, Frozen))]
+    for model in models:
+        model.compile()
+    try:
+        yield
+    finally:
+        for model in models:
+            model._compiled_call_impl = None
+
+
+@contextmanager
+def _tracked(accelerator: Accelerator, trackers: object, settings: dict[str, Any]) -> Iterator[None]:
+    if not trackers:
+        yield
+        return
+    flat = {k: v if isinstance(v, int | float | str | bool) else str(v) for k, v in settings.items() if k != "state"}
+    accelerator.init_trackers("kdutils", config=flat)
+    try:
+        yield
+    finally:
+        accelerator.end_training()
 
 
 def _require_terms(terms: dict[str, Tensor], objective: Objective) -> dict[str, Tensor]:
@@ -334,57 +536,170 @@ def _require_terms(terms: dict[str, Tensor], objective: Objective) -> dict[str, 
 
 
 class _TermLog:
-    """Loss terms of one epoch, left on the device until somebody looks."""
+    """Loss terms, left on the device until somebody looks."""
 
-    def __init__(self, first_step: int) -> None:
-        self.first_step = first_step
+    def __init__(self) -> None:
         self.names: list[str] = []
         self.waiting: list[Tensor] = []
-        self.values: list[list[float]] = []
+        self.partial: Tensor | None = None
 
-    def add(self, terms: dict[str, Tensor]) -> None:
-        if self.names and list(terms) != self.names:
-            raise ValueError(f"the objective's terms changed within an epoch: {self.names}, then {list(terms)}")
-        self.names = list(terms)
-        self.waiting.append(torch.stack([value.detach().float() for value in terms.values()]))
-
-    def read(self) -> list[list[float]]:
-        """Values that nobody has looked at yet, one row per step."""
-        fresh: list[list[float]] = torch.stack(self.waiting).tolist() if self.waiting else []
-        self.waiting.clear()
-        self.values += fresh
-        return fresh
-
-    def means(self) -> dict[str, float]:
-        columns = dict(zip(self.names, map(list, zip(*self.values, strict=True)), strict=True))
-        means = {name: sum(column) / len(column) for name, column in columns.items()}
-        return {**means, "loss": sum(means.values())}
+    def add(self, names: list[str], values: Tensor, share: float, last: bool) -> None:
+        """The terms of a part of a batch, ``share`` of the whole."""
+        if self.names and names != self.names:
+            raise ValueError(f"the objective's terms changed during the training: {self.names}, then {names}")
+        self.names = names
+        values = share * values.detach()
+        self.partial = values if self.partial is None else self.partial + values
+        if last:
+            self.waiting.append(self.partial)
+            self.partial = None
 
 
-def _read(
-    log: _TermLog, history: History, bar: tqdm, objective: Objective, good: dict[str, Tensor], epoch: int
-) -> None:
-    """Move fresh loss values into the history; raise at the first that is not finite."""
-    seen = len(log.values)
-    for row_number, row in enumerate(log.read()):
-        for name, value in zip(log.names, row, strict=True):
-            history.steps.setdefault(name, []).append(value)
-            if not math.isfinite(value):
-                objective.load_state_dict(good, strict=False)
-                objective.eval()
-                raise FloatingPointError(
-                    f"term {name!r} became {value} at step {log.first_step + seen + row_number + 1} (epoch {epoch}); "
-                    f"the learner is as it was after epoch {epoch - 1}. A smaller learning_rate often helps"
-                )
-    if log.values:
-        bar.set_postfix(dict(zip(log.names, (f"{v:.3f}" for v in log.values[-1]), strict=True)), refresh=False)
+@dataclass
+class _Run:
+    """A training under way: all that a checkpoint holds, and what is done between steps."""
+
+    objective: Objective
+    stepper: Any
+    scaler: Any
+    averaged: AveragedModel | None
+    history: History
+    settings: dict[str, Any]
+    accelerator: Accelerator
+    output: Path | None
+    where: torch.device
+    step: int = 0
+    log: _TermLog = field(default_factory=_TermLog)
+
+    def __post_init__(self) -> None:
+        self.good = self.snapshot()
+        self.best: dict[str, Any] | None = None
+
+    def snapshot(self) -> dict[str, Any]:
+        """A copy of all that can change: everything but the teachers."""
+        return checkpoint.copied(_changing(self.objective))
+
+    def agreed(self, flag: bool) -> bool:
+        """Whether any process says so."""
+        if self.accelerator.num_processes == 1:
+            return flag
+        return bool(self.accelerator.reduce(torch.tensor(float(flag), device=self.where), "sum") > 0)
+
+    def read(self, bar: tqdm) -> None:
+        """Move fresh loss values into the history; raise at the first that is not finite."""
+        if not self.log.waiting:
+            return
+        rows = torch.stack(self.log.waiting)
+        if self.accelerator.num_processes > 1:
+            rows = self.accelerator.reduce(rows, "sum")
+        self.log.waiting.clear()
+        values: list[list[float]] = rows.tolist()
+        first = self.step - len(values) + 1
+        for number, row in enumerate(values):
+            for name, value in zip(self.log.names, row, strict=True):
+                self.history.steps.setdefault(name, []).append(value)
+                if not math.isfinite(value):
+                    self.objective.load_state_dict(self.good, strict=False)
+                    self.objective.eval()
+                    raise FloatingPointError(
+                        f"term {name!r} became {value} at step {first + number} (epoch "
+                        f"{len(self.history.epochs) + 1}); the learner is as it was after epoch "
+                        f"{len(self.history.epochs)}. A smaller learning_rate often helps"
+                    )
+        bar.set_postfix(dict(zip(self.log.names, (f"{v:.3f}" for v in values[-1]), strict=True)), refresh=False)
+        if self.accelerator.trackers:
+            self.accelerator.log(dict(zip(self.log.names, values[-1], strict=True)), step=self.step)
+
+    def finish_epoch(self, validate: Any, rate: float, seconds: float, steps: int) -> None:
+        """Record the epoch, validate, and remember the state."""
+        means = {name: math.fsum(values[-steps:]) / steps for name, values in self.history.steps.items()}
+        record = {**means, "loss": sum(means.values()), "learning rate": rate}
+        metrics = _validate(self.learner, validate)
+        record |= {**metrics, "seconds": seconds}
+        epochs = self.history.epochs
+        epochs.append(record)
+        self.good = self.snapshot()
+        if metrics:
+            metric = next(iter(metrics))
+            if all(record[metric] > earlier[metric] for earlier in epochs[:-1]):
+                self.history.best_epoch = len(epochs)
+                self.best = checkpoint.copied(self.learner.state_dict())
+        if self.accelerator.trackers:
+            self.accelerator.log(record, step=self.step)
+
+    @property
+    def learner(self) -> nn.Module:
+        """What is validated, kept and returned: the learner, or its moving average."""
+        return self.objective.learner if self.averaged is None else self.averaged.module
+
+    def save(self, bar: tqdm) -> None:
+        """Write weights, history and a checkpoint."""
+        self.read(bar)
+        assert self.output is not None
+        state = {
+            "settings": self.settings,
+            "step": self.step,
+            "objective": self.snapshot(),
+            "good": self.good,
+            "best": self.best,
+            "optimizer": checkpoint.optimizer_state(self.stepper),
+            "scaler": self.scaler.state_dict(),
+            "averaged": None if self.averaged is None else self.averaged.state_dict(),
+            "random": _from_all(checkpoint.random_state(self.where), self.accelerator),
+            "history": asdict(self.history),
+        }
+        if not self.accelerator.is_main_process:
+            return
+        checkpoint.write(self.output, self.step, state)
+        _write_weights(self.output / "last.safetensors", self.learner.state_dict())
+        if self.best is not None and self.history.best_epoch == len(self.history.epochs):
+            _write_weights(self.output / "best.safetensors", self.best)
+        write_atomically(self.output / "history.json", json.dumps(asdict(self.history)).encode())
+
+    def resume(self, resume: bool | None) -> None:
+        """Go on from the newest checkpoint, if wanted and there."""
+        if self.output is None:
+            return
+        if resume is False:
+            if self.accelerator.is_main_process:
+                checkpoint.clear(self.output)
+            self.accelerator.wait_for_everyone()
+            return
+        found = checkpoint.newest(self.output)
+        if found is None:
+            if resume:
+                raise FileNotFoundError(f"resume=True, and there is no checkpoint in folder={str(self.output)!r}")
+            return
+        self.step, state = found
+        checkpoint.require_fit(state["settings"], self.settings, self.output)
+        self.objective.load_state_dict(state["objective"], strict=False)
+        self.good, self.best = state["good"], state["best"]
+        self.stepper.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"])
+        checkpoint.set_random_state(state["random"][self.accelerator.process_index], self.where)
+        known = {entry.name for entry in fields(History)}
+        self.history.__dict__.update({k: v for k, v in state["history"].items() if k in known - {"kept"}})
+        self.history.interrupted = False
+        self.history.resumed_from = self.step
+        self.log.names = list(self.history.steps)
+
+    def settle(self, keep: str) -> None:
+        """Leave the learner in the state that was asked for."""
+        if keep == "best" and self.best is not None:
+            self.objective.learner.load_state_dict(self.best)
+        elif self.averaged is not None and self.step:
+            self.objective.learner.load_state_dict(self.averaged.module.state_dict())
 
 
-def _snapshot(objective: Objective) -> dict[str, Tensor]:
-    """A copy of all that can change: everything but the teachers."""
-    fixed = tuple(f"{name}." for name, module in objective.named_modules() if isinstance(module, Frozen))
-    state = objective.state_dict()
-    return {name: value.detach().clone() for name, value in state.items() if not name.startswith(fixed)}
+def _from_all(state: dict[str, Any], accelerator: Accelerator) -> list[dict[str, Any]]:
+    """What each process has, in the order of the processes."""
+    if accelerator.num_processes == 1:
+        return [state]
+    states: list[Any] = [None] * accelerator.num_processes
+    torch.distributed.all_gather_object(states, state)
+    return states
 
 
 def _validate(
@@ -403,28 +718,9 @@ def _validate(
     return {name: float(value) for name, value in metrics.items()}
 
 
-def _is_best(history: History, validate: object) -> bool:
-    names = [name for name in history.epochs[-1] if name not in history.steps]
-    metric = next(name for name in names if name not in {"loss", "learning rate", "seconds"})
-    return all(history.epochs[-1][metric] > earlier[metric] for earlier in history.epochs[:-1])
-
-
-def _write(folder: Path, learner: nn.Module, history: History, is_best: bool) -> None:
-    state = {name: value.detach().cpu().contiguous().clone() for name, value in learner.state_dict().items()}
-    weights = to_safetensors(state)
-    write_atomically(folder / "last.safetensors", weights)
-    if is_best:
-        write_atomically(folder / "best.safetensors", weights)
-    write_atomically(folder / "history.json", json.dumps(asdict(history)).encode())
-
-
-@contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch for the training, and give the caller's random state back afterwards."""
-    devices: Iterable[int] = [device.index or 0] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield
+def _write_weights(path: Path, state: Mapping[str, Tensor]) -> None:
+    weights = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
+    write_atomically(path, to_safetensors(weights))
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import kdutils as kd
+from kdutils.data.draws import Draws, mixed_seed
 from kdutils.data.record import Batch
 from kdutils.fit import CHECK_EVERY, interrupts_raise
 
@@ -31,11 +32,10 @@ def test_a_hand_written_loop_gives_the_same_parameters(blobs, linear):
     data, model, twin = blobs(n=40), linear(), linear()
     kd.fit(kd.Supervised(model), data, epochs=3, batch_size=16, learning_rate=1e-2, seed=7, progress=False)
 
-    order = torch.Generator().manual_seed(7)
     optimizer = torch.optim.AdamW(twin.parameters(), lr=1e-2, weight_decay=1e-2)
     total, step = 9, 0
-    for _ in range(3):
-        permutation = torch.randperm(40, generator=order)
+    for epoch in range(3):
+        permutation = torch.randperm(40, generator=torch.Generator().manual_seed(mixed_seed(7, epoch)))
         for start in range(0, 40, 16):
             optimizer.param_groups[0]["lr"] = 1e-2 * 0.5 * (1 + torch.cos(torch.tensor(torch.pi * step / total)).item())
             index = permutation[start : start + 16]
@@ -169,7 +169,7 @@ def test_the_folder_holds_last_best_and_history_and_nothing_half_written(blobs, 
         progress=False,
     )
     files = {path.name for path in (tmp_path / "new" / "run").iterdir()}
-    assert files == {"last.safetensors", "best.safetensors", "history.json"}
+    assert files == {"last.safetensors", "best.safetensors", "history.json", "checkpoints"}
     last, best = (load_file(tmp_path / "new" / "run" / f"{name}.safetensors") for name in ("last", "best"))
     assert all(torch.equal(last[name], value) for name, value in model.state_dict().items())
     assert any(not torch.equal(best[name], value) for name, value in model.state_dict().items())
@@ -281,8 +281,8 @@ def test_warmup_and_schedule_set_the_rate_of_every_step(blobs, linear):
 def test_augmentation_sees_every_batch_and_draws_anew_each_epoch(blobs, linear):
     draws = []
 
-    def augment(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        noise = torch.rand(images.shape, generator=generator)
+    def augment(images: torch.Tensor, random: Draws) -> torch.Tensor:
+        noise = random.uniform(*images.shape[1:])
         draws.append(noise.flatten()[0].item())
         return images + noise
 

@@ -1,25 +1,33 @@
 """Random changes of images, drawn anew for each sample and each epoch, on the images' device.
 
 Each function here returns an :data:`~kdutils.data.Augmentation`, ready for ``fit(..., augment=...)``. What it returns
-can be sent to a worker process.
+can be sent to a worker process. Those with countably few outcomes are :class:`~kdutils.data.Views`: a
+:class:`~kdutils.cache.Cached` teacher can look its outputs up for them.
 """
 
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdutils.checks import require_choice
+from kdutils.checks import require_choice, require_fraction, require_positive
+from kdutils.data.draws import Draws
 from kdutils.data.geometry import Range, affine_matrices, elastic_displacement, interval, uniform, warp
-from kdutils.data.record import Augmentation
+from kdutils.data.record import Augmentation, Mixing, Views
 
-__all__ = ["affine", "chain", "flip", "noise", "shift_crop"]
+__all__ = ["affine", "chain", "color", "cutmix", "few_views", "flip", "mixup", "noise", "shift_crop"]
 
 Bounds = tuple[float, float]
 
+FEW = 0x5EED  # of the choice of few views, which belongs to the images and not to a training
 
-def shift_crop(padding: int = 4) -> Augmentation:
+
+def shift_crop(padding: int = 4) -> Views:
     """Pad with zeros and crop at random: each image moves by up to ``padding`` pixels either way.
 
     Standardize first where zero should mean the average color.
@@ -32,33 +40,84 @@ def shift_crop(padding: int = 4) -> Augmentation:
     """
     if padding < 0:
         raise ValueError(f"padding must be at least 0 pixels; got {padding}")
-    return partial(_shift_crop, padding=padding)
+    return _ShiftCrop(padding)
 
 
-def _shift_crop(images: Tensor, generator: torch.Generator, *, padding: int) -> Tensor:
-    n, _, height, width = images.shape
-    padded = F.pad(images, [padding] * 4)
-    start = torch.randint(2 * padding + 1, (2, n, 1), generator=generator, device=images.device)
-    rows = start[0] + torch.arange(height, device=images.device)
-    columns = start[1] + torch.arange(width, device=images.device)
-    sample = torch.arange(n, device=images.device).view(n, 1, 1)
-    return padded.permute(0, 2, 3, 1)[sample, rows.unsqueeze(2), columns.unsqueeze(1)].permute(0, 3, 1, 2)
+@dataclass(frozen=True)
+class _ShiftCrop(Views):
+    padding: int
+
+    @property
+    def count(self) -> int:  # type: ignore[override]
+        return (2 * self.padding + 1) ** 2
+
+    def choose(self, draws: Draws) -> Tensor:
+        return draws.integers(self.count)
+
+    def show(self, images: Tensor, view: Tensor, index: Tensor) -> Tensor:
+        n, _, height, width = images.shape
+        padded = F.pad(images, [self.padding] * 4)
+        places, device = 2 * self.padding + 1, images.device
+        rows = (view // places).view(n, 1, 1) + torch.arange(height, device=device).view(1, -1, 1)
+        columns = (view % places).view(n, 1, 1) + torch.arange(width, device=device)
+        sample = torch.arange(n, device=device).view(n, 1, 1)
+        return padded.permute(0, 2, 3, 1)[sample, rows, columns].permute(0, 3, 1, 2)
 
 
-def flip(probability: float = 0.5) -> Augmentation:
+def flip(probability: float = 0.5) -> Views:
     """Mirror left and right, each image with the given probability. Not for digits and letters.
 
     Raises:
         ValueError: if ``probability`` is outside [0, 1].
     """
-    if not 0 <= probability <= 1:
-        raise ValueError(f"probability must lie in [0, 1]; got {probability!r}")
-    return partial(_flip, probability=probability)
+    require_fraction(probability=probability)
+    return _Flip(probability)
 
 
-def _flip(images: Tensor, generator: torch.Generator, *, probability: float) -> Tensor:
-    chosen = torch.rand(len(images), generator=generator, device=images.device) < probability
-    return torch.where(chosen.view(-1, 1, 1, 1), images.flip(-1), images)
+@dataclass(frozen=True)
+class _Flip(Views):
+    probability: float
+    count = 2
+
+    def choose(self, draws: Draws) -> Tensor:
+        return (draws.uniform() < self.probability).long()
+
+    def show(self, images: Tensor, view: Tensor, index: Tensor) -> Tensor:
+        return torch.where(view.bool().view(-1, 1, 1, 1), images.flip(-1), images)
+
+
+def few_views(views: Views, count: int) -> Views:
+    """Only ``count`` of the views for each image, chosen at random and for good, by the number of the sample.
+
+    A teacher's outputs on all views of all images may be many: 162 times the data, for flips and crops by 4 pixels.
+    With few of them, a cache is full after few epochs.
+
+    Args:
+        views: such as ``chain(shift_crop(), flip())``.
+        count: views for each image; a view may be among them twice.
+
+    Raises:
+        ValueError: if ``count`` is not positive.
+        TypeError: if ``views`` has more outcomes than can be numbered.
+    """
+    if not isinstance(views, Views):
+        raise TypeError(f"views must be an augmentation whose outcomes can be numbered; got {views!r}")
+    if count < 1:
+        raise ValueError(f"count must be at least 1; got {count}")
+    return _FewViews(views, count)
+
+
+@dataclass(frozen=True)
+class _FewViews(Views):
+    views: Views
+    count: int
+
+    def choose(self, draws: Draws) -> Tensor:
+        return draws.integers(self.count)
+
+    def show(self, images: Tensor, view: Tensor, index: Tensor) -> Tensor:
+        chosen = self.views.choose(Draws.of(index * self.count + view, FEW))
+        return self.views.show(images, chosen, index)
 
 
 def affine(
@@ -96,7 +155,7 @@ def affine(
 
 def _affine(
     images: Tensor,
-    generator: torch.Generator,
+    draws: Draws,
     *,
     rotation: Bounds,
     scale: Bounds,
@@ -105,18 +164,50 @@ def _affine(
     elastic: Bounds,
     padding: str = "zeros",
 ) -> Tensor:
-    n, _, height, width = images.shape
+    _, _, height, width = images.shape
     matrices = affine_matrices(
-        rotation=uniform(n, rotation, generator),
-        scale=uniform(n, scale, generator),
-        shear=uniform(n, shear, generator),
-        shift=uniform(2 * n, shift, generator).view(n, 2),
+        rotation=uniform(draws, rotation),
+        scale=uniform(draws, scale),
+        shear=uniform(draws, shear),
+        shift=uniform(draws, shift, 2),
         aspect=width / height,
     )
     bend = None
     if elastic[1] > 0:
-        bend = elastic_displacement(uniform(n, elastic, generator), height, width, generator)
+        bend = elastic_displacement(uniform(draws, elastic), height, width, draws)
     return warp(images, matrices, bend, padding)
+
+
+def color(brightness: Range = 0.2, contrast: Range = 0.2, saturation: Range = 0.2) -> Augmentation:
+    """Change brightness, contrast and, of three channels, saturation. Each amount is a uniform factor.
+
+    Brightness multiplies the image; contrast multiplies its difference from its own mean, saturation its difference
+    from its own gray. The result is not clipped, so it suits standardized images too.
+
+    Args:
+        brightness: v means (1 - v, 1 + v).
+        contrast: v means (1 - v, 1 + v).
+        saturation: v means (1 - v, 1 + v); nothing happens to images with other than three channels.
+
+    Raises:
+        ValueError: if a range is out of order, not finite, or below zero.
+    """
+    return partial(
+        _color,
+        brightness=interval("brightness", brightness, center=1.0, low=0.0),
+        contrast=interval("contrast", contrast, center=1.0, low=0.0),
+        saturation=interval("saturation", saturation, center=1.0, low=0.0),
+    )
+
+
+def _color(images: Tensor, draws: Draws, *, brightness: Bounds, contrast: Bounds, saturation: Bounds) -> Tensor:
+    images = images * uniform(draws, brightness, 1, 1, 1)
+    mean = images.mean(dim=(1, 2, 3), keepdim=True)
+    images = mean + (images - mean) * uniform(draws, contrast, 1, 1, 1)
+    if images.shape[1] == 3:
+        gray = (images * images.new_tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(dim=1, keepdim=True)  # BT.601
+        images = gray + (images - gray) * uniform(draws, saturation, 1, 1, 1)
+    return images
 
 
 def noise(std: float = 0.1) -> Augmentation:
@@ -133,16 +224,104 @@ def noise(std: float = 0.1) -> Augmentation:
     return partial(_noise, std=std)
 
 
-def _noise(images: Tensor, generator: torch.Generator, *, std: float) -> Tensor:
-    return images + std * torch.randn(images.shape, generator=generator, device=images.device, dtype=images.dtype)
+def _noise(images: Tensor, draws: Draws, *, std: float) -> Tensor:
+    return images + std * draws.normal(*images.shape[1:]).to(images.dtype)
 
 
 def chain(*augmentations: Augmentation) -> Augmentation:
-    """One augmentation after the other."""
+    """One augmentation after the other; of :class:`~kdutils.data.Views` alone, views again."""
+    if augmentations and all(isinstance(augmentation, Views) for augmentation in augmentations):
+        return _ViewChain(augmentations)  # type: ignore[arg-type]
     return partial(_chain, augmentations=augmentations)
 
 
-def _chain(images: Tensor, generator: torch.Generator, *, augmentations: tuple[Augmentation, ...]) -> Tensor:
+def _chain(images: Tensor, draws: Draws, *, augmentations: tuple[Augmentation, ...]) -> Tensor:
     for augmentation in augmentations:
-        images = augmentation(images, generator)
+        images = augmentation(images, draws)
     return images
+
+
+@dataclass(frozen=True)
+class _ViewChain(Views):
+    """Views of views; the first one's number changes fastest."""
+
+    parts: tuple[Views, ...]
+
+    @property
+    def count(self) -> int:  # type: ignore[override]
+        return math.prod(part.count for part in self.parts)
+
+    def choose(self, draws: Draws) -> Tensor:
+        view, step = torch.zeros_like(draws.keys), 1
+        for part in self.parts:
+            view = view + step * part.choose(draws)
+            step *= part.count
+        return view
+
+    def show(self, images: Tensor, view: Tensor, index: Tensor) -> Tensor:
+        for part in self.parts:
+            images = part.show(images, view % part.count, index)
+            view = view // part.count
+        return images
+
+
+def mixup(alpha: float = 0.2) -> Mixing:
+    """Average pairs of images, and their labels in the same share: for ``fit(..., mix=...)``.
+
+    The share comes from Beta(α, α). Neighbors in the shuffled batch are pairs.
+
+    Args:
+        alpha: 0.2 mixes little, 1 evenly.
+
+    Raises:
+        ValueError: if ``alpha`` is not positive.
+
+    Source: Zhang et al. (2018), arXiv:1710.09412.
+    """
+    require_positive(alpha=alpha)
+    return partial(_mixup, alpha=alpha)
+
+
+def _mixup(images: Tensor, others: Tensor, draws: Draws, *, alpha: float) -> tuple[Tensor, Tensor]:
+    share = _beta(draws, alpha)
+    kept = share.view(-1, 1, 1, 1).to(images.dtype)
+    return kept * images + (1 - kept) * others, share
+
+
+def cutmix(alpha: float = 1.0) -> Mixing:
+    """Paste a rectangle of another image into each, and mix their labels by area: for ``fit(..., mix=...)``.
+
+    Args:
+        alpha: of the Beta(α, α) distribution of the share that is kept, before the rectangle meets the border.
+
+    Raises:
+        ValueError: if ``alpha`` is not positive.
+
+    Source: Yun et al. (2019), arXiv:1905.04899.
+    """
+    require_positive(alpha=alpha)
+    return partial(_cutmix, alpha=alpha)
+
+
+def _cutmix(images: Tensor, others: Tensor, draws: Draws, *, alpha: float) -> tuple[Tensor, Tensor]:
+    height, width = images.shape[2:]
+    side = (1 - _beta(draws, alpha)).sqrt()
+    inside = []
+    for size in (height, width):
+        middle, half = draws.uniform() * size, side * size / 2
+        low, high = (middle - half).round().clamp(0, size), (middle + half).round().clamp(0, size)
+        place = torch.arange(size, device=images.device)
+        inside.append((place >= low.unsqueeze(1)) & (place < high.unsqueeze(1)))
+    pasted = inside[0].unsqueeze(2) & inside[1].unsqueeze(1)
+    return torch.where(pasted.unsqueeze(1), others, images), 1 - pasted.float().mean(dim=(1, 2))
+
+
+def _beta(draws: Draws, alpha: float) -> Tensor:
+    """(n,) from Beta(α, α), through its quantiles at 1,024 places: torch draws it from a global state only."""
+    from scipy.stats import beta
+
+    grid = torch.linspace(0, 1, 1025, dtype=torch.float64)
+    quantiles = torch.from_numpy(beta.ppf(grid.numpy(), alpha, alpha)).float().to(draws.keys.device)
+    place = draws.uniform() * 1024
+    low = place.long()
+    return torch.lerp(quantiles[low], quantiles[low + 1], place - low)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import torch
 
+from kdutils.data.draws import Draws
 from kdutils.data.geometry import resize
 from kdutils.data.record import Dataset
 
@@ -67,12 +68,8 @@ def blended(base: Dataset, seed: int = 0) -> Dataset:
     if height > tall or width > wide:
         raise ValueError(f"base must be at most {tall}×{wide} pixels; {base.name!r} is {height}×{width}")
 
-    generator = torch.Generator(base.device).manual_seed(seed)
-
-    def draw(below: int) -> torch.Tensor:
-        return torch.randint(below, (len(base), 1, 1), generator=generator, device=base.device)
-
-    which, top, left = draw(len(photographs)), draw(tall - height + 1), draw(wide - width + 1)
+    draws = Draws.of(torch.arange(len(base), device=base.device), seed)
+    which, top, left = (draws.integers(n, 1, 1) for n in (len(photographs), tall - height + 1, wide - width + 1))
     rows = top + torch.arange(height, device=base.device).view(1, -1, 1)
     columns = left + torch.arange(width, device=base.device).view(1, 1, -1)
     patches = photographs[which, rows, columns].permute(0, 3, 1, 2)

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kdutils.data.draws import Draws
+
 __all__ = ["Range", "affine_matrices", "elastic_displacement", "interval", "resize", "uniform", "warp"]
 
 Range = float | tuple[float, float]
@@ -38,10 +40,10 @@ def interval(name: str, value: Range, *, center: float = 0.0, low: float | None 
     return float(least), float(most)
 
 
-def uniform(count: int, bounds: tuple[float, float], generator: torch.Generator) -> Tensor:
-    """(count,) numbers, uniform between ``bounds``, on the generator's device."""
+def uniform(draws: Draws, bounds: tuple[float, float], *shape: int) -> Tensor:
+    r"""(n, \*shape) numbers, uniform between ``bounds``."""
     low, high = bounds
-    return low + (high - low) * torch.rand(count, generator=generator, device=generator.device)
+    return low + (high - low) * draws.uniform(*shape)
 
 
 def affine_matrices(rotation: Tensor, scale: Tensor, shear: Tensor, shift: Tensor, aspect: float = 1.0) -> Tensor:
@@ -66,7 +68,7 @@ def affine_matrices(rotation: Tensor, scale: Tensor, shear: Tensor, shift: Tenso
     return torch.cat([backward, -backward @ (2 * shift).unsqueeze(2)], dim=2)
 
 
-def elastic_displacement(amount: Tensor, height: int, width: int, generator: torch.Generator) -> Tensor:
+def elastic_displacement(amount: Tensor, height: int, width: int, draws: Draws) -> Tensor:
     """Smooth random displacement, as if the image were drawn on rubber.
 
     Independent normal displacements at the nodes of a 4×4 grid, joined by cubic interpolation.
@@ -75,7 +77,7 @@ def elastic_displacement(amount: Tensor, height: int, width: int, generator: tor
         amount: (n,) standard deviation at the nodes, in fractions of the image.
         height: of the images, in pixels.
         width: of the images, in pixels.
-        generator: on the device of the images.
+        draws: of the n samples.
 
     Returns:
         (n, height, width, 2) displacement to the right and down, in fractions of the image.
@@ -83,8 +85,8 @@ def elastic_displacement(amount: Tensor, height: int, width: int, generator: tor
     Source: after Simard, Steinkraus and Platt (2003), "Best practices for convolutional neural networks applied to
     visual document analysis", section 2, with a coarse grid in the place of a wide Gaussian filter.
     """
-    n, nodes = len(amount), ELASTIC_NODES**2
-    moves = torch.randn(n, 2, nodes, generator=generator, device=generator.device) * amount.view(-1, 1, 1)
+    nodes = ELASTIC_NODES**2
+    moves = draws.normal(2, nodes) * amount.view(-1, 1, 1)
     # Interpolation is linear: a picture for each node, once, and one product of matrices serve all images.
     unit = torch.eye(nodes, device=moves.device).view(nodes, 1, ELASTIC_NODES, ELASTIC_NODES)
     pictures = F.interpolate(unit, size=(height, width), mode="bicubic", align_corners=True)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from kdutils.checks import require_choice, require_device
 from kdutils.data.augment import affine
+from kdutils.data.draws import Draws
 from kdutils.data.geometry import Range, interval, uniform
 from kdutils.data.record import Dataset
 
@@ -69,6 +70,7 @@ OVERSAMPLING = 2  # Variation happens at twice the size, and is averaged down, s
 CAPITAL = 0.66  # The height of a capital H, as a fraction of the image: all characters of a font share its scale ...
 LARGEST = 0.9  # ... unless they would not fit into this fraction.
 CHUNK = 1024  # Glyphs varied at a time, to bound the memory.
+FONT_DRAWS = 1  # a stream of its own, so that a variation that is added changes no font
 
 
 def glyphs(
@@ -102,7 +104,7 @@ def glyphs(
         size: height and width, in pixels.
         fonts: "train", "test" (none of them in "train"), "all", or names out of :data:`FONTS`. A character comes
             only in the fonts that have it.
-        seed: the same seed gives the same images on one kind of device.
+        seed: the same seed gives the same images, up to rounding, on any device.
         device: where the variation is drawn and the data lives.
         rotation: degrees counterclockwise; v means (-v, v).
         scale: factor; v means (1 - v, 1 + v).
@@ -135,23 +137,29 @@ def glyphs(
     blurs, noises = interval("blur", blur, low=0.0), interval("noise", noise, low=0.0)
     contrasts = interval("contrast", contrast, center=1.0, low=0.0)
     bitmaps, present = (tensor.to(target) for tensor in _bitmaps(classes, chosen, OVERSAMPLING * size))
-    generator = torch.Generator(target).manual_seed(seed)
-    labels = torch.randperm(count, generator=generator, device=target) % len(classes)
-    font = torch.multinomial(present.T[labels].float(), 1, generator=generator).flatten()
+    labels = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).to(target) % len(classes)
+    numbers = torch.arange(count, device=target)
+    font = _one_of(present.T[labels], Draws.of(numbers, seed, FONT_DRAWS))
 
     varied = []
-    for part in torch.arange(count, device=target).split(CHUNK):
+    for part in numbers.split(CHUNK):
+        draws = Draws.of(part, seed)
         images = bitmaps[font[part], labels[part]].unsqueeze(1).float() / 255
-        images = _thicken(images, uniform(len(part), strokes, generator), strokes)
-        images = F.avg_pool2d(move(images, generator), OVERSAMPLING)
-        images = _blur(images, uniform(len(part), blurs, generator))
-        images = images * uniform(len(part), contrasts, generator).view(-1, 1, 1, 1)
-        grain = torch.randn(images.shape, generator=generator, device=target)
-        images = images + grain * uniform(len(part), noises, generator).view(-1, 1, 1, 1)
+        images = _thicken(images, uniform(draws, strokes), strokes)
+        images = F.avg_pool2d(move(images, draws), OVERSAMPLING)
+        images = _blur(images, uniform(draws, blurs))
+        images = images * uniform(draws, contrasts).view(-1, 1, 1, 1)
+        images = images + draws.normal(1, size, size) * uniform(draws, noises).view(-1, 1, 1, 1)
         varied.append(images.clamp(0, 1))
     number = torch.tensor([FONTS.index(name) for name in chosen], device=target)
     name = characters if isinstance(characters, str) and characters in {*ALPHABETS, "unicode"} else "characters"
     return Dataset(torch.cat(varied), labels, classes, name=f"glyphs ({name})", columns={"font": number[font]})
+
+
+def _one_of(present: torch.Tensor, draws: Draws) -> torch.Tensor:
+    """For each row of booleans (n, m), the place of one that is true, each as likely."""
+    rank = (draws.uniform() * present.sum(dim=1)).long()
+    return (present.cumsum(dim=1) > rank.unsqueeze(1)).long().argmax(dim=1)
 
 
 @lru_cache(maxsize=1)

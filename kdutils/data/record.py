@@ -7,17 +7,61 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate.utils import convert_to_fp32
 from torch import Tensor, nn
 
 from kdutils.checks import require_labels
+from kdutils.data.draws import Draws, mixed_seed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Augmentation", "Batch", "Dataset"]
+__all__ = ["Augmentation", "Batch", "Dataset", "Mixing", "Part", "Source", "Views"]
 
-Augmentation = Callable[[Tensor, torch.Generator], Tensor]
-"""Takes images (batch, channels, height, width) and a generator on their device; returns images of that shape."""
+Augmentation = Callable[[Tensor, Draws], Tensor]
+"""Takes images (n, channels, height, width) and the random numbers of each; returns images of that shape."""
+
+Mixing = Callable[[Tensor, Tensor, Draws], tuple[Tensor, Tensor]]
+"""Takes images, a partner for each, and random numbers; returns mixed images and the share of each that is its own."""
+
+AUGMENT_DRAWS, MIX_DRAWS = 0, 1
+
+
+class Views:
+    """An augmentation whose outcomes can be numbered: each image has views 0 to ``count`` − 1.
+
+    Attributes:
+        count: how many views an image has.
+    """
+
+    count: int
+
+    def choose(self, draws: Draws) -> Tensor:
+        """(n,) int64, the number of a view for each sample."""
+        raise NotImplementedError
+
+    def show(self, images: Tensor, view: Tensor, index: Tensor) -> Tensor:
+        """The views of images (n, channels, height, width), of the samples numbered ``index`` (n,)."""
+        raise NotImplementedError
+
+    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
+        """A random view of each image."""
+        return self.show(images, self.choose(draws), draws.index)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which part of one pass over the data is wanted: where a training was taken up, and which process it is.
+
+    Attributes:
+        first: the first batch; those before it were seen.
+        shard: the number of this process ...
+        shards: ... among so many, each of which gets an equal part of every batch.
+    """
+
+    first: int = 0
+    shard: int = 0
+    shards: int = 1
 
 
 @dataclass(eq=False)
@@ -29,13 +73,29 @@ class Batch:
         labels: (batch,) class numbers, or None where labels are out of reach (a target domain).
         index: (batch,) position of each sample in its dataset.
         classes: how many classes the dataset has.
+        host_index: ``index`` in the memory of the host, so that looking at it waits for no device.
+        host_view: (batch,) number of each sample's view, on the host, where the augmentation has
+            :class:`~kdutils.data.Views`; None elsewhere.
+        other_labels: (batch,) class of the image that each was mixed with, or None.
+        share: (batch,) how much of each image is its own, in [0, 1], or None.
+        of: samples of the whole batch that this is a part of; itself, unless several processes or steps share it.
+        precision: what models run in; their outputs are float32 all the same, and so is what is computed from them.
     """
 
     images: Tensor
     labels: Tensor | None
     index: Tensor
     classes: int
+    host_index: Tensor | None = None
+    host_view: Tensor | None = None
+    other_labels: Tensor | None = None
+    share: Tensor | None = None
+    of: int = 0
+    precision: torch.dtype | None = None
     _outputs: dict[int, Any] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        self.of = self.of or len(self.images)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -50,12 +110,140 @@ class Batch:
         key = id(getattr(model, "inner", model))
         if key not in self._outputs:
             lookup = getattr(model, "lookup", None)
-            self._outputs[key] = model(self.images) if lookup is None else lookup(self)
+            self._outputs[key] = self._forward(model) if lookup is None else lookup(self)
         return self._outputs[key]
+
+    def _forward(self, model: nn.Module) -> Any:
+        if self.precision is None:
+            return model(self.images)
+        with torch.autocast(self.images.device.type, self.precision):
+            outputs = model(self.images)
+        return convert_to_fp32(outputs)
+
+    def parts(self, count: int) -> list[Batch]:
+        """The batch in ``count`` parts, whose sizes differ by one at most."""
+        if count == 1:
+            return [self]
+        names = ("images", "labels", "index", "host_index", "host_view", "other_labels", "share")
+        there = {name: value.tensor_split(count) for name in names if (value := getattr(self, name)) is not None}
+        return [replace(self, **{n: v[i] for n, v in there.items()}, _outputs={}) for i in range(count)]
+
+
+class Source:
+    """Where batches come from: a :class:`Dataset` in memory, or a :class:`~kdutils.data.Stream` from disk.
+
+    Attributes:
+        classes: the class names; label ``i`` is ``classes[i]``.
+        name: what tables and errors call it.
+    """
+
+    classes: tuple[str, ...]
+    name: str
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches arrive."""
+        raise NotImplementedError
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of one image."""
+        raise NotImplementedError
+
+    def to(self, device: str | torch.device) -> Source:
+        """The same data for another device."""
+        raise NotImplementedError
+
+    def fetch(self, indices: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Images and labels, on the device, of each of the ``indices`` (CPU, int64) in turn."""
+        raise NotImplementedError
+
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        epoch: int = 0,
+        augment: Augmentation | None = None,
+        mix: Mixing | None = None,
+        drop_last: bool = False,
+        part: Part | None = None,
+    ) -> Iterator[Batch]:
+        """One pass over the data, on its device.
+
+        The order, and all that augmentation draws, follow from the seed, the epoch and the number of each sample.
+
+        Args:
+            batch_size: samples per batch; the last may be smaller.
+            shuffle: a random order, another for each seed and epoch.
+            seed: of the order and the augmentation.
+            epoch: the number of this pass.
+            augment: changes each batch of images, see :data:`Augmentation`.
+            mix: mixes neighbors in a batch, and their labels, see :data:`Mixing`.
+            drop_last: leave the smaller last batch out.
+            part: of the pass; all of it unless given.
+
+        Raises:
+            ValueError: if the batch is not positive, or larger than the data.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1; got {batch_size}")
+        if batch_size > len(self):
+            raise ValueError(
+                f"batch_size={batch_size} is larger than the data: {self.name!r} has {len(self)} samples; "
+                f"use batch_size={len(self)} or less"
+            )
+        return self._batches(
+            self._indices(batch_size, shuffle, seed, epoch, drop_last), seed, epoch, augment, mix, part
+        )
+
+    def _indices(self, batch_size: int, shuffle: bool, seed: int, epoch: int, drop_last: bool) -> list[Tensor]:
+        order = torch.arange(len(self))
+        if shuffle:
+            order = torch.randperm(len(self), generator=torch.Generator().manual_seed(mixed_seed(seed, epoch)))
+        whole = order.split(batch_size)
+        return list(whole[:-1] if drop_last and len(whole[-1]) < batch_size else whole)
+
+    def _batches(
+        self,
+        whole: list[Tensor],
+        seed: int,
+        epoch: int,
+        augment: Augmentation | None,
+        mix: Mixing | None,
+        part: Part | None,
+    ) -> Iterator[Batch]:
+        part = part or Part()
+        whole = whole[part.first :]
+        mine = [index.tensor_split(part.shards)[part.shard] for index in whole]
+        for all_of_it, host_index, (images, labels) in zip(whole, mine, self.fetch(mine), strict=True):
+            index = host_index.to(self.device, non_blocking=True)
+            batch = Batch(images, labels, index, len(self.classes), host_index=host_index, of=len(all_of_it))
+            if isinstance(augment, Views):
+                batch.host_view = augment.choose(Draws.of(host_index, AUGMENT_DRAWS, seed, epoch))
+                batch.images = augment.show(images, batch.host_view.to(self.device, non_blocking=True), index)
+            elif augment is not None:
+                batch.images = augment(images, Draws.of(index, AUGMENT_DRAWS, seed, epoch))
+            if mix is not None:
+                _mix(batch, mix, Draws.of(index, MIX_DRAWS, seed, epoch))
+            yield batch
+
+
+def _mix(batch: Batch, mix: Mixing, draws: Draws) -> None:
+    """Mix neighbors in pairs, so that a batch that is shared among processes has the same pairs."""
+    place = torch.arange(len(batch), device=batch.images.device)
+    partner = (place ^ 1).clamp_max(len(batch) - 1)
+    batch.images, batch.share = mix(batch.images, batch.images[partner], draws)
+    if batch.labels is not None:
+        batch.other_labels = batch.labels[partner]
 
 
 @dataclass(frozen=True, eq=False)
-class Dataset:
+class Dataset(Source):
     """Images with labels, resident in memory or on a device.
 
     Attributes:
@@ -169,44 +357,11 @@ class Dataset:
             chosen.append(members[torch.randperm(len(members), generator=generator)[:per_class]])
         return self.subset(torch.cat(chosen))
 
-    def batches(
-        self,
-        batch_size: int,
-        *,
-        shuffle: bool = False,
-        generator: torch.Generator | None = None,
-        augment: Augmentation | None = None,
-        drop_last: bool = False,
-    ) -> Iterator[Batch]:
-        """One pass over the data, on its device.
-
-        Args:
-            batch_size: samples per batch; the last may be smaller.
-            shuffle: a new random order, drawn from ``generator``.
-            generator: a CPU generator; None draws from torch's global one.
-            augment: changes each batch of images, see :data:`Augmentation`.
-            drop_last: leave the smaller last batch out.
-
-        Raises:
-            ValueError: if the batch is not positive, or larger than the data.
-        """
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1; got {batch_size}")
-        if batch_size > len(self):
-            raise ValueError(
-                f"batch_size={batch_size} is larger than the data: {self.name!r} has {len(self)} samples; "
-                f"use batch_size={len(self)} or less"
-            )
-        order = torch.randperm(len(self), generator=generator) if shuffle else torch.arange(len(self))
-        order = order.to(self.device)
-        draws = torch.Generator(self.device)
-        draws.manual_seed(int(torch.randint(2**62, (), generator=generator)) if augment else 0)
-        for start in range(0, len(self) - (batch_size - 1 if drop_last else 0), batch_size):
-            index = order[start : start + batch_size]
-            images = self.images[index]
-            if augment is not None:
-                images = augment(images, draws)
-            yield Batch(images, None if self.labels is None else self.labels[index], index, len(self.classes))
+    def fetch(self, indices: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Images and labels, on the device, of each of the ``indices`` in turn."""
+        for index in indices:
+            there = index.to(self.device, non_blocking=True)
+            yield self.images[there], None if self.labels is None else self.labels[there]
 
     def standardized(self, like: Dataset | None = None) -> Dataset:
         """Each channel with mean 0 and deviation 1, by the statistics of ``like`` (the training set) or of itself."""

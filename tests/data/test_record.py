@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from kdutils.data import Batch, Dataset
+from kdutils.data import Batch, Dataset, augment
+from kdutils.data.record import Part
 
 
 def numbered(labels, classes=None):
@@ -117,7 +118,7 @@ def test_batches_cover_every_sample_once(count, batch_size, shuffle):
             next(data.batches(batch_size))
         return
     seen = []
-    for batch in data.batches(batch_size, shuffle=shuffle, generator=torch.Generator().manual_seed(0)):
+    for batch in data.batches(batch_size, shuffle=shuffle, seed=3):
         assert batch.index.tolist() == batch.images[:, 0, 0, 0].int().tolist()
         assert batch.labels.tolist() == [position % 2 for position in batch.index.tolist()]
         seen += batch.index.tolist()
@@ -136,28 +137,58 @@ def test_a_batch_of_no_samples_is_refused():
         next(numbered([0, 1]).batches(0))
 
 
-def test_shuffled_batches_follow_their_generator_and_leave_the_global_one_alone():
+def test_the_order_follows_seed_and_epoch_and_leaves_the_global_random_state_alone():
     data = numbered(torch.arange(30) % 2)
 
-    def order(seed):
-        generator = torch.Generator().manual_seed(seed)
-        return [i for batch in data.batches(7, shuffle=True, generator=generator) for i in batch.index.tolist()]
+    def order(seed, epoch=0):
+        batches = data.batches(7, shuffle=True, seed=seed, epoch=epoch)
+        return [i for batch in batches for i in batch.index.tolist()]
 
     before = torch.get_rng_state()
-    assert order(1) == order(1) != order(2)
+    assert order(1) == order(1)
+    assert len({tuple(order(seed, epoch)) for seed in (1, 2) for epoch in (0, 1)}) == 4
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@given(st.integers(2, 40), st.integers(1, 12), st.integers(0, 5), st.integers(1, 4))
+def test_parts_of_a_pass_are_the_pass(count, batch_size, first, shards):
+    data = numbered(torch.arange(count) % 2)
+    batch_size = min(batch_size, count)
+    options = {"shuffle": True, "seed": 5, "augment": augment.noise(1.0)}
+    whole = list(data.batches(batch_size, **options))[first:]
+    parts = [list(data.batches(batch_size, **options, part=Part(first, shard, shards))) for shard in range(shards)]
+    for together, *apart in zip(whole, *parts, strict=True):
+        assert torch.equal(together.images, torch.cat([part.images for part in apart]))
+        assert torch.equal(together.labels, torch.cat([part.labels for part in apart]))
+        assert {part.of for part in apart} == {len(together)}
+        sizes = [len(part) for part in apart]
+        assert max(sizes) - min(sizes) <= 1
+
+
+def test_a_batch_in_parts_holds_the_same_samples():
+    (batch,) = numbered(torch.arange(10) % 2).batches(10)
+    pieces = batch.parts(3)
+    assert [len(piece) for piece in pieces] == [4, 3, 3]
+    assert torch.equal(torch.cat([piece.images for piece in pieces]), batch.images)
+    assert all(piece.of == 10 for piece in pieces)
+
+
+def test_a_batch_keeps_its_views_for_a_teacher_that_was_asked_before():
+    data = numbered(torch.arange(8) % 2)
+    views = augment.flip()
+    (batch,) = data.batches(8, shuffle=True, augment=views)
+    plain = data.images[batch.index]
+    assert torch.equal(batch.images, views.show(plain, batch.host_view, batch.index))
+    assert batch.host_view.tolist() != [0] * 8
 
 
 def test_each_pass_over_the_data_augments_anew_and_reproducibly():
     data = numbered(torch.zeros(8, dtype=torch.long))
 
-    def add_noise(images, generator):
-        return images + torch.rand(images.shape, generator=generator)
-
     def passes(seed):
-        generator = torch.Generator().manual_seed(seed)
         return [
-            torch.cat([b.images for b in data.batches(3, generator=generator, augment=add_noise)]) for _ in range(2)
+            torch.cat([b.images for b in data.batches(3, seed=seed, epoch=epoch, augment=augment.noise(1.0))])
+            for epoch in range(2)
         ]
 
     first, second = passes(0)

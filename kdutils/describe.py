@@ -1,0 +1,45 @@
+"""Objects in words and tensors in numbers, the same in every process: to notice that a setting or a model changed."""
+
+from __future__ import annotations
+
+import functools
+import zlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["described", "fingerprint", "model_fingerprint"]
+
+
+def described(value: Any) -> Any:
+    """``value`` as JSON can hold it, without addresses in memory: functions by name, partial ones with arguments."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): described(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [described(item) for item in value]
+    if isinstance(value, functools.partial):
+        arguments = [*map(described, value.args), *(f"{k}={described(v)}" for k, v in value.keywords.items())]
+        return f"{described(value.func)}({', '.join(map(str, arguments))})"
+    if hasattr(value, "__qualname__"):
+        return f"{value.__module__}.{value.__qualname__}"
+    text = repr(value)
+    return type(value).__qualname__ if " at 0x" in text else text
+
+
+def fingerprint(tensors: Iterable[Tensor]) -> str:
+    """A checksum of the values, shapes and types of tensors: eight hexadecimal digits. It waits for the device."""
+    total = 0
+    for tensor in tensors:
+        total = zlib.crc32(f"{tensor.dtype} {tuple(tensor.shape)}".encode(), total)
+        flat = tensor.detach().cpu().contiguous().flatten()
+        total = zlib.crc32(memoryview(flat.view(torch.uint8).numpy()), total)
+    return f"{total:08x}"
+
+
+def model_fingerprint(model: nn.Module) -> str:
+    """A checksum of a model's parameters and buffers, in the order of their names."""
+    return fingerprint(value for _, value in sorted(model.state_dict().items()))

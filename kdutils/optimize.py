@@ -1,0 +1,132 @@
+"""How steps are taken: optimizers by name, learning rates by layer, schedules."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from kdutils.checks import require_choice, require_fraction, require_positive
+
+__all__ = ["Rate", "Schedule", "optimizer_for", "parameter_groups", "schedule_for", "steps"]
+
+Schedule = Callable[[float], float]
+"""The factor of the learning rate, as a function of how much of the training is done, in [0, 1]."""
+
+Rate = float | Schedule
+"""A factor of the learning rate: fixed, or a function of the progress."""
+
+
+def steps(at: Sequence[float] = (0.625, 0.75, 0.875), factor: float = 0.1) -> Schedule:
+    """A schedule that multiplies the learning rate by ``factor`` at each of the given moments.
+
+    The default is the one of the distillation literature on CIFAR-100: epochs 150, 180 and 210 of 240.
+
+    Args:
+        at: when, as fractions of the whole training.
+        factor: at each of them.
+
+    Raises:
+        ValueError: if a moment is outside [0, 1] or the factor is not positive.
+    """
+    for moment in at:
+        require_fraction(at=moment)
+    require_positive(factor=factor)
+    return _Steps(tuple(at), factor)
+
+
+class _Steps:
+    def __init__(self, at: tuple[float, ...], factor: float) -> None:
+        self.at, self.factor = at, factor
+
+    def __call__(self, progress: float) -> float:
+        return float(self.factor ** sum(progress >= moment for moment in self.at))
+
+    def __repr__(self) -> str:
+        return f"steps(at={self.at}, factor={self.factor})"
+
+
+def schedule_for(schedule: str | Schedule, warmup: float) -> Schedule:
+    """A schedule by name ("cosine" to zero, "constant") or as it is, behind a linear rise over ``warmup``.
+
+    Raises:
+        ValueError: if the name is unknown or ``warmup`` is outside [0, 1].
+    """
+    require_fraction(warmup=warmup)
+    if not callable(schedule):
+        require_choice("schedule", schedule, ["cosine", "constant"])
+    shape: Schedule = {
+        "cosine": lambda p: 0.5 * (1 + math.cos(math.pi * p)),
+        "constant": lambda p: 1.0,
+    }.get(schedule, schedule)  # type: ignore[arg-type]
+    return (lambda p: shape(p) * min(1.0, p / warmup)) if warmup else shape
+
+
+def parameter_groups(
+    module: nn.Module, rates: Mapping[str, Rate] | None = None
+) -> list[tuple[list[nn.Parameter], Rate]]:
+    """The trainable parameters of ``module``, in groups that share a factor of the learning rate.
+
+    Args:
+        module: whose parameters have dotted names.
+        rates: a factor for each prefix of names, such as ``{"learner.stem": 0.1}``; the longest prefix counts, and
+            1 where none fits. A factor may be a function of progress in [0, 1]: zero keeps a layer as it is.
+
+    Returns:
+        Pairs of parameters and factor; no group is empty.
+
+    Raises:
+        ValueError: if a prefix fits no parameter (the message suggests the nearest), or a factor is negative.
+    """
+    rates = rates or {}
+    names = [name for name, _ in module.named_parameters()]
+    for prefix, rate in rates.items():
+        if not callable(rate) and not 0 <= rate < math.inf:
+            raise ValueError(f"rates[{prefix!r}] must be a number of at least 0, or a function; got {rate!r}")
+        if not any(_fits(prefix, name) for name in names):
+            prefixes = {".".join(name.split(".")[:depth]) for name in names for depth in range(1, name.count(".") + 2)}
+            near = difflib.get_close_matches(prefix, sorted(prefixes), n=3)
+            hint = f"; nearest: {', '.join(near)}" if near else ""
+            raise ValueError(f"rates names {prefix!r}, and no parameter begins so{hint}")
+    groups: dict[str, list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            prefix = max((prefix for prefix in rates if _fits(prefix, name)), key=len, default="")
+            groups.setdefault(prefix, []).append(parameter)
+    return [(parameters, rates.get(prefix, 1.0)) for prefix, parameters in groups.items()]
+
+
+def _fits(prefix: str, name: str) -> bool:
+    return not prefix or name == prefix or name.startswith(f"{prefix}.")
+
+
+def optimizer_for(
+    optimizer: str | Callable[[list[Any]], torch.optim.Optimizer],
+    groups: list[tuple[list[nn.Parameter], Rate]],
+    learning_rate: float,
+    weight_decay: float,
+) -> torch.optim.Optimizer:
+    """An optimizer by name ("adamw"; "sgd" and "nesterov", with momentum 0.9), or from a function of the groups.
+
+    Raises:
+        ValueError: if the name is unknown or a number is out of range.
+    """
+    parameters = [{"params": group} for group, _ in groups]
+    if callable(optimizer):
+        return optimizer(parameters)
+    require_choice("optimizer", optimizer, ["adamw", "sgd", "nesterov"])
+    require_positive(learning_rate=learning_rate)
+    if not 0 <= weight_decay < math.inf:
+        raise ValueError(f"weight_decay must be a number of at least 0; got {weight_decay!r}")
+    # One kernel for all parameters: a tenth of a small step.
+    fused = groups[0][0][0].device.type in {"cpu", "cuda"}
+    if optimizer == "adamw":
+        return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=fused)
+    nesterov = optimizer == "nesterov"
+    return torch.optim.SGD(
+        parameters, lr=learning_rate, momentum=0.9, nesterov=nesterov, weight_decay=weight_decay, fused=fused
+    )

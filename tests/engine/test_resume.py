@@ -1,0 +1,212 @@
+"""A training that was cut off goes on to the same result, bit for bit."""
+
+import multiprocessing
+import random
+import resource
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+import kdutils as kd
+from kdutils import checkpoint
+
+sys.path.insert(0, str(Path(__file__).parent))
+import script_killed
+
+STEPS = 24  # four epochs of six
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """Real processes, started from one that has imported everything: each takes a fraction of a second."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["script_killed", "kdutils.measure", "scipy.stats"])
+    return context
+
+
+def run(processes, folder: Path, fatal: int, out: Path) -> int:
+    process = processes.Process(target=script_killed.main, args=(str(folder), fatal, str(out)))
+    process.start()
+    process.join(120)
+    assert process.exitcode is not None, "the training hangs"
+    return process.exitcode
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(processes, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    assert run(processes, folder / "run", 0, folder / "out") == 0
+    return load_file(folder / "out")
+
+
+def assert_equal_but_for_calls(state, expected):
+    assert state.keys() == expected.keys()
+    different = [name for name, value in expected.items() if not torch.equal(state[name], value)]
+    assert different == []
+
+
+def test_killed_at_twenty_random_steps_it_ends_as_if_nothing_had_happened(processes, uninterrupted, tmp_path):
+    draws = random.Random(0)
+    for number in range(20):
+        folder = tmp_path / str(number)
+        fatal = draws.randint(1, STEPS)
+        assert run(processes, folder / "run", fatal, folder / "out") == -signal.SIGKILL
+        if number % 4 == 0:  # and once more, on the way from there
+            second = draws.randint(fatal, STEPS)
+            if second > fatal:
+                assert run(processes, folder / "run", second, folder / "out") == -signal.SIGKILL
+        assert run(processes, folder / "run", 0, folder / "out") == 0
+        assert_equal_but_for_calls(load_file(folder / "out"), uninterrupted)
+
+
+def test_a_finished_training_is_not_trained_again(processes, uninterrupted, tmp_path):
+    assert run(processes, tmp_path / "run", 0, tmp_path / "out") == 0
+    assert run(processes, tmp_path / "run", 1, tmp_path / "out") == 0  # would die at its first step
+    assert_equal_but_for_calls(load_file(tmp_path / "out"), uninterrupted)
+
+
+def trained(data, model, folder, **options):
+    options = {"epochs": 3, "batch_size": 16, "progress": False, "folder": folder, **options}
+    return kd.fit(kd.Supervised(model), data, **options)
+
+
+def checkpoints(folder):
+    return sorted((folder / "checkpoints").iterdir())
+
+
+def test_a_truncated_checkpoint_is_reported_and_the_one_before_it_used(blobs, normed, tmp_path):
+    expected, model = normed(), normed()
+    trained(blobs(), expected, None)
+    trained(blobs(), model, tmp_path)
+    older, newer = checkpoints(tmp_path)
+    newer.write_bytes(newer.read_bytes()[:-1000])
+    again = normed(seed=1)
+    with pytest.warns(UserWarning, match=f"{newer.name} is damaged"):
+        history = trained(blobs(), again, tmp_path)
+    assert history.resumed_from == int(older.stem.removeprefix("step-"))
+    assert all(
+        torch.equal(a, b) for a, b in zip(again.state_dict().values(), expected.state_dict().values(), strict=True)
+    )
+
+
+def test_altered_bytes_are_noticed(blobs, normed, tmp_path):
+    trained(blobs(), normed(), tmp_path)
+    path = checkpoints(tmp_path)[-1]
+    content = bytearray(path.read_bytes())
+    places = range(len(content) // 4, 3 * len(content) // 4, 997)
+    for place in places:
+        content[place] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.warns(UserWarning, match="is damaged"):
+        trained(blobs(), normed(), tmp_path)
+
+
+def test_when_all_are_damaged_it_says_so_and_trains_nothing(blobs, normed, tmp_path):
+    trained(blobs(), normed(), tmp_path)
+    for path in checkpoints(tmp_path):
+        path.write_bytes(b"")
+    with (
+        pytest.warns(UserWarning, match="is damaged"),
+        pytest.raises(ValueError, match=r"every checkpoint in .* is damaged; resume=False"),
+    ):
+        trained(blobs(), normed(), tmp_path)
+
+
+def test_a_checkpoint_runs_no_code(blobs, normed, tmp_path):
+    class Dangerous:
+        def __reduce__(self):
+            return (pytest.fail, ("code in a checkpoint was run",))
+
+    trained(blobs(), normed(), tmp_path)
+    for path in checkpoints(tmp_path):
+        torch.save({"step": Dangerous()}, path)
+    with pytest.warns(UserWarning, match="is damaged"), pytest.raises(ValueError, match="damaged"):
+        trained(blobs(), normed(), tmp_path)
+
+
+def test_the_newest_two_stay(blobs, normed, tmp_path):
+    trained(blobs(n=96), normed(), tmp_path, checkpoint_every=1)
+    assert [path.name for path in checkpoints(tmp_path)] == ["step-000000017.pt", "step-000000018.pt"]
+
+
+def test_resume_false_starts_over(blobs, normed, tmp_path):
+    trained(blobs(), normed(), tmp_path)
+    assert trained(blobs(), normed(), tmp_path, resume=False).resumed_from == 0
+    assert trained(blobs(), normed(), tmp_path).resumed_from == 18
+
+
+def test_resume_true_wants_a_checkpoint(blobs, normed, tmp_path):
+    with pytest.raises(FileNotFoundError, match="resume=True, and there is no checkpoint in folder="):
+        trained(blobs(), normed(), tmp_path, resume=True)
+
+
+def test_resume_wants_a_folder(blobs, normed):
+    with pytest.raises(ValueError, match="want a folder"):
+        trained(blobs(), normed(), None, resume=True)
+
+
+def test_a_checkpoint_of_another_model_names_the_keys_that_differ(blobs, normed, tmp_path):
+    trained(blobs(), normed(), tmp_path)
+    wider = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(128, 3))
+    before = [value.clone() for value in wider.state_dict().values()]
+    with pytest.raises(ValueError, match=r"of another model: .*learner\.3\.weight is missing there"):
+        trained(blobs(), wider, tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(before, wider.state_dict().values(), strict=True))
+    assert len(checkpoints(tmp_path)) == 2
+
+
+def test_a_checkpoint_of_other_settings_says_which(blobs, normed, tmp_path):
+    trained(blobs(), normed(), tmp_path)
+    with pytest.raises(ValueError, match=r"learning_rate was 0.001, is 0.1; seed was 0, is 3.*resume=False"):
+        trained(blobs(), normed(), tmp_path, learning_rate=0.1, seed=3)
+
+
+def test_ctrl_c_leaves_a_checkpoint_to_go_on_from(blobs, normed, tmp_path):
+    class Interrupting(kd.Supervised):
+        seen, at = 0, 8
+
+        def forward(self, batch):
+            self.seen += 1
+            if self.seen == self.at:
+                signal.raise_signal(signal.SIGINT)
+            return super().forward(batch)
+
+    expected, model, again = normed(), normed(), normed(seed=4)
+    trained(blobs(), expected, None)
+    options = {"epochs": 3, "batch_size": 16, "progress": False, "folder": tmp_path}
+    assert kd.fit(Interrupting(model), blobs(), **options).interrupted
+    history = kd.fit(kd.Supervised(again), blobs(), **options)
+    assert history.resumed_from == 8
+    assert all(
+        torch.equal(a, b) for a, b in zip(again.state_dict().values(), expected.state_dict().values(), strict=True)
+    )
+
+
+def out_of_space(folder: str) -> None:
+    """Train where no file may grow over 20 kB: the first checkpoint fits, a later one does not."""
+    generator = torch.Generator().manual_seed(0)
+    data = kd.Dataset(torch.randn(44, 1, 8, 8, generator=generator), torch.arange(44) % 3, ("a", "b", "c"))
+    objective = kd.Supervised(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)))
+    kd.fit(objective, data, epochs=1, batch_size=8, folder=folder, device="cpu", progress=False)
+    size = max(path.stat().st_size for path in (Path(folder) / "checkpoints").iterdir())
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2))
+    try:
+        checkpoint.write(Path(folder), 99, {"state": torch.zeros(size)})
+    except OSError as error:
+        Path(folder, "said").write_text(str(error))
+
+
+def test_a_full_disk_ends_in_a_clear_message_with_the_checkpoint_before_it_intact(processes, tmp_path):
+    process = processes.Process(target=out_of_space, args=(str(tmp_path),))
+    process.start()
+    process.join(60)
+    said = (tmp_path / "said").read_text()
+    assert "the checkpoint of step 99 could not be written" in said
+    assert "the one of step 6 is intact in" in said
+    assert [path.name for path in checkpoints(tmp_path)] == ["step-000000006.pt"]
+    assert checkpoint.newest(tmp_path)[0] == 6
