@@ -1,7 +1,8 @@
 """Data sets, all as one record, resident in memory or on a device.
 
 ``digits``, ``glyphs`` and ``blended`` need no download. ``mnist`` and the other public sets are fetched once, with
-their checksums. ``image_folder`` reads your own pictures. Random changes of the images are in
+their checksums. ``image_folder`` reads your own pictures, ``stream_folder``
+and ``Stream`` those that do not fit into memory. Random changes of the images are in
 :mod:`kdutils.data.augment`.
 """
 
@@ -14,13 +15,18 @@ from kdutils.data.embedded import blended, digits
 from kdutils.data.folder import image_folder
 from kdutils.data.full import ChecksumError, cifar10, cifar100, fashion_mnist, mnist, omniglot, svhn, usps
 from kdutils.data.glyphs import glyphs, scripts
-from kdutils.data.record import Augmentation, Batch, Dataset
+from kdutils.data.record import Augmentation, Batch, Dataset, Mixing, Source, Views
+from kdutils.data.stream import Stream, stream_folder
 
 __all__ = [
     "Augmentation",
     "Batch",
     "ChecksumError",
     "Dataset",
+    "Mixing",
+    "Source",
+    "Stream",
+    "Views",
     "augment",
     "blended",
     "cifar10",
@@ -34,6 +40,7 @@ __all__ = [
     "names",
     "omniglot",
     "scripts",
+    "stream_folder",
     "svhn",
     "usps",
 ]

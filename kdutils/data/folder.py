@@ -37,6 +37,15 @@ def image_folder(
         ValueError: if it has no class folders, a class has no pictures, or the folders are not the ``classes``.
         OSError: if a picture cannot be read; names it.
     """
+    files, labels, names, shape = labeled_files(path, size, channels, classes)
+    pixels = torch.stack([read_picture(file, shape, channels) for file in files]).float() / 255
+    return Dataset(pixels, torch.tensor(labels), names, name=Path(path).resolve().name)
+
+
+def labeled_files(
+    path: str | Path, size: int | tuple[int, int], channels: int, classes: Sequence[str] | None
+) -> tuple[list[Path], list[int], tuple[str, ...], tuple[int, int]]:
+    """The pictures of a folder, their labels, the class names, and (height, width); see :func:`image_folder`."""
     path = Path(path).expanduser()
     height, width = (size, size) if isinstance(size, int) else size
     if min(height, width) < 1:
@@ -44,15 +53,15 @@ def image_folder(
     if channels not in (1, 3):
         raise ValueError(f"channels must be 3 (color) or 1 (gray); got {channels!r}")
     names = _class_folders(path, classes)
-    images, labels = [], []
+    files: list[Path] = []
+    labels: list[int] = []
     for label, name in enumerate(names):
-        files = sorted(file for file in (path / name).rglob("*") if _is_picture(file))
-        if not files:
+        found = sorted(file for file in (path / name).rglob("*") if _is_picture(file))
+        if not found:
             raise ValueError(f"class folder {str(path / name)!r} has no pictures ({', '.join(PICTURES)})")
-        images += [_read(file, (height, width), channels) for file in files]
-        labels += [label] * len(files)
-    pixels = torch.stack(images).float() / 255
-    return Dataset(pixels, torch.tensor(labels), names, name=path.resolve().name)
+        files += found
+        labels += [label] * len(found)
+    return files, labels, names, (height, width)
 
 
 def _class_folders(path: Path, classes: Sequence[str] | None) -> tuple[str, ...]:
@@ -78,8 +87,8 @@ def _is_picture(file: Path) -> bool:
     return file.suffix.lower() in PICTURES and not file.name.startswith(".") and file.is_file()
 
 
-def _read(file: Path, size: tuple[int, int], channels: int) -> Tensor:
-    """(channels, height, width) uint8."""
+def read_picture(file: Path, size: tuple[int, int], channels: int) -> Tensor:
+    """One picture, upright, filling ``size`` (height, width) and cropped about its center: (channels, h, w) uint8."""
     import numpy as np
     from PIL import Image, ImageOps
 

@@ -187,6 +187,30 @@ def test_ctrl_c_leaves_a_checkpoint_to_go_on_from(blobs, normed, tmp_path):
     )
 
 
+def test_a_stream_is_taken_up_within_an_epoch(blobs, normed, tmp_path):
+    data = blobs()
+    stream = kd.data.Stream(list(zip(data.images, data.labels.tolist(), strict=True)), data.classes, workers=0)
+
+    class Stopping(kd.Supervised):
+        seen = 0
+
+        def forward(self, batch):
+            self.seen += 1
+            if self.seen == 9:
+                raise RuntimeError("power cut")
+            return super().forward(batch)
+
+    expected, model, again = normed(), normed(), normed(seed=4)
+    trained(stream, expected, None)
+    options = {"epochs": 3, "batch_size": 16, "progress": False, "folder": tmp_path, "checkpoint_every": 4}
+    with pytest.raises(RuntimeError, match="power cut"):
+        kd.fit(Stopping(model), stream, **options)
+    assert kd.fit(kd.Supervised(again), stream, **options).resumed_from == 8
+    assert all(
+        torch.equal(a, b) for a, b in zip(again.state_dict().values(), expected.state_dict().values(), strict=True)
+    )
+
+
 def out_of_space(folder: str) -> None:
     """Train where no file may grow over 20 kB: the first checkpoint fits, a later one does not."""
     generator = torch.Generator().manual_seed(0)
