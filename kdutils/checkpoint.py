@@ -79,7 +79,10 @@ def newest(folder: Path) -> tuple[int, dict[str, Any]] | None:
         try:
             return step, torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # a damaged archive fails in many ways, none of which may end the training
-            warnings.warn(f"{path} is damaged and is left out ({(str(error) or type(error).__name__).splitlines()[0]})", stacklevel=2)
+            warnings.warn(
+                f"{path} is damaged and is left out ({(str(error) or type(error).__name__).splitlines()[0]})",
+                stacklevel=2,
+            )
     if steps:
         raise ValueError(f"every checkpoint in {folder} is damaged; resume=False starts over")
     return None

@@ -36,7 +36,7 @@ def fingerprint(tensors: Iterable[Tensor]) -> str:
     for tensor in tensors:
         total = zlib.crc32(f"{tensor.dtype} {tuple(tensor.shape)}".encode(), total)
         flat = tensor.detach().cpu().contiguous().flatten()
-        total = zlib.crc32(memoryview(flat.view(torch.uint8).numpy()), total)
+        total = zlib.crc32(flat.view(torch.uint8).numpy().data, total)
     return f"{total:08x}"
 
 

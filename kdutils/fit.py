@@ -36,7 +36,7 @@ from kdutils.data.record import Augmentation, Batch, Dataset, Mixing, Part, Sour
 from kdutils.describe import described
 from kdutils.files import write_atomically
 from kdutils.optimize import Rate, Schedule, optimizer_for, parameter_groups, schedule_for
-from kdutils.teacher import Frozen, Recorded
+from kdutils.teacher import Frozen, is_teacher
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -283,38 +283,16 @@ def fit(
     output = None if folder is None else require_folder("folder", folder)
     accelerator = accelerator or _accelerator(device, output, trackers)
     where = accelerator.device if accelerator.num_processes > 1 else require_device(device or accelerator.device)
-    shards, parts = accelerator.num_processes, accelerator.num_processes * accumulate
-    if batch_size % parts:
-        raise ValueError(
-            f"batch_size={batch_size} must be a multiple of the {parts} parts it is worked off in "
-            f"({shards} processes, accumulate={accumulate})"
-        )
-    dtype = _precision(precision or {"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision), where)
+    steps_per_epoch = _steps_per_epoch(len(train), batch_size, accelerator.num_processes, accumulate)
+    launcher = accelerator.mixed_precision
+    dtype = _precision(precision or ("fp32" if launcher == "no" else launcher), where)
 
-    memory_format = torch.channels_last if channels_last else torch.preserve_format
-    objective.to(where).to(memory_format=memory_format)
-    train = train.to(where)
+    objective.to(where).to(memory_format=torch.channels_last if channels_last else torch.preserve_format)
     groups = parameter_groups(objective, rates)
     if not groups:
         raise ValueError(f"{type(objective).__name__} has no trainable parameters; is the learner frozen?")
     wrapped = _wrap(objective, accelerator)
     stepper = optimizer_for(optimizer, groups, learning_rate, weight_decay)
-    base_rates = [group["lr"] for group in stepper.param_groups]
-    group_rates = [rate for _, rate in groups]
-    if shards > 1:
-        stepper = accelerator.prepare_optimizer(stepper, device_placement=False)
-    scaler = torch.amp.GradScaler(where.type, enabled=dtype == torch.float16)
-    nested = [module for module in objective.modules() if isinstance(module, Objective)]
-    averaged = None
-    if average is not None:
-        averaged = AveragedModel(objective.learner, multi_avg_fn=get_ema_multi_avg_fn(average), use_buffers=True)
-    compiled = _compiled(objective) if compile else nullcontext()
-
-    # A batch that leaves one sample to a process is left out: BatchNorm has no variance over one sample.
-    remainder = len(train) % batch_size
-    short = remainder > 0 and batch_size // parts > 1 and remainder // parts <= 1
-    steps_per_epoch = math.ceil(len(train) / batch_size) - (1 if short or remainder // parts == 0 < remainder else 0)
-    total = epochs * steps_per_epoch
     settings = {
         "state": {name: list(getattr(value, "shape", [])) for name, value in _changing(objective).items()},
         "data": f"{train.name}, {len(train)} samples",
@@ -332,93 +310,55 @@ def fit(
         "mix": described(mix),
         "average": average,
         "seed": seed,
-        "processes": shards,
+        "processes": accelerator.num_processes,
     }
-    run = _Run(objective, stepper, scaler, averaged, History(kept=keep), settings, accelerator, output, where)
-    bar = tqdm(total=total, disable=not (progress and accelerator.is_main_process), leave=False, unit="step")
+    run = _Run(
+        objective,
+        wrapped,
+        accelerator,
+        where,
+        optimizer=accelerator.prepare_optimizer(stepper, False) if accelerator.num_processes > 1 else stepper,
+        rates=[(group["lr"], rate) for group, (_, rate) in zip(stepper.param_groups, groups, strict=True)],
+        factor=factor,
+        scaler=torch.amp.GradScaler(where.type, enabled=dtype == torch.float16),
+        averaged=_average_of(objective.learner, average),
+        dtype=dtype,
+        channels_last=channels_last,
+        accumulate=accumulate,
+        clip=clip,
+        validate=validate,
+        patience=patience,
+        steps_per_epoch=steps_per_epoch,
+        total=epochs * steps_per_epoch,
+        settings=settings,
+        output=output,
+        checkpoint_every=checkpoint_every,
+        history=History(kept=keep),
+    )
+    data = train.to(where)
+
+    def batches(epoch: int, first: int) -> Iterator[Batch]:
+        part = Part(first, accelerator.process_index, accelerator.num_processes)
+        return data.batches(batch_size, shuffle=True, seed=seed, epoch=epoch, augment=augment, mix=mix, part=part)
+
     with (
         checkpoint.seeded(mixed_seed(seed, accelerator.process_index), where),
         _interruptible() as interrupted,
         _tracked(accelerator, trackers, settings),
-        compiled,
-        bar,
+        _compiled(objective) if compile else nullcontext(),
+        tqdm(total=run.total, disable=not (progress and accelerator.is_main_process), leave=False, unit="step") as bar,
     ):
         run.resume(resume)
-        bar.update(run.step)
-        history = run.history
-        clock = time.perf_counter() - history.seconds
-        while run.step < total and not (history.stopped_early or history.interrupted):
-            epoch = run.step // steps_per_epoch
-            part = Part(run.step % steps_per_epoch, accelerator.process_index, shards)
-            objective.train()
-            epoch_started = time.perf_counter()
-            batches = train.batches(
-                batch_size, shuffle=True, seed=seed, epoch=epoch, augment=augment, mix=mix, part=part
-            )
-            for batch, _ in zip(batches, range(steps_per_epoch - part.first), strict=False):
-                done = run.step / total
-                for module in nested:
-                    module.progress = done
-                for group, base, rate in zip(stepper.param_groups, base_rates, group_rates, strict=True):
-                    group["lr"] = base * factor(done) * (rate(done) if callable(rate) else rate)
-                batch.precision = dtype
-                if channels_last:
-                    batch.images = batch.images.contiguous(memory_format=torch.channels_last)
-                stepper.zero_grad(set_to_none=True)
-                pieces = batch.parts(accumulate)
-                for number, piece in enumerate(pieces, 1):
-                    last = number == len(pieces)
-                    with nullcontext() if last else accelerator.no_sync(wrapped):
-                        terms = _require_terms(wrapped(piece), objective)
-                        stacked = torch.stack(list(terms.values()))
-                        scaler.scale(stacked.sum() * _weight(piece, shards)).backward()
-                    run.log.add(list(terms), stacked, len(piece) / piece.of, last)
-                if clip is not None:
-                    scaler.unscale_(stepper)
-                    accelerator.clip_grad_norm_(wrapped.parameters(), clip)
-                scaler.step(stepper)
-                scaler.update()
-                if averaged is not None:
-                    averaged.update_parameters(objective.learner)
-                run.step += 1
-                bar.update()
-                if run.step % CHECK_EVERY == 0:
-                    run.read(bar)
-                    history.interrupted = run.agreed(interrupted())
-                elif shards == 1:
-                    history.interrupted = interrupted()
-                if history.interrupted:
-                    break
-                if checkpoint_every and run.step % checkpoint_every == 0 and run.step % steps_per_epoch:
-                    history.seconds = time.perf_counter() - clock
-                    run.save(bar)
-            run.read(bar)
-            history.seconds = time.perf_counter() - clock
-            if run.step % steps_per_epoch == 0 and run.step > part.first + epoch * steps_per_epoch:
-                rate_now = stepper.param_groups[0]["lr"]
-                run.finish_epoch(validate, rate_now, time.perf_counter() - epoch_started, steps_per_epoch)
-                waited = len(history.epochs) - (history.best_epoch or 0)
-                history.stopped_early = patience is not None and waited >= patience
-                history.seconds = time.perf_counter() - clock
-            if output is not None and (
-                history.interrupted
-                or history.stopped_early
-                or run.step == total
-                or checkpoint_every is None
-                or run.step % checkpoint_every == 0
-            ):
-                run.save(bar)
-    for module in nested:
-        module.progress = min(1.0, run.step / total)
+        run.train(batches, interrupted, bar)
     run.settle(keep)
-    objective.eval()
-    if history.interrupted:
-        state = f"epoch {history.best_epoch}" if keep == "best" and history.best_epoch else f"step {run.step}"
+    if run.history.interrupted:
         if _raise_on_interrupt.get():
             raise KeyboardInterrupt
+        best = run.history.best_epoch
+        state = f"epoch {best}" if keep == "best" and best else f"step {run.step}"
         again = f"; run it again to go on (checkpoint in {output})" if output is not None else ""
-        print(f"Interrupted at step {run.step} of {total}; the learner is as it was after {state}{again}.")
-    return history
+        print(f"Interrupted at step {run.step} of {run.total}; the learner is as it was after {state}{again}.")
+    return run.history
 
 
 def _require_objective(objective: Any) -> None:
@@ -468,7 +408,7 @@ def _precision(precision: str, where: torch.device) -> torch.dtype | None:
 
 def _teachers(objective: nn.Module) -> tuple[str, ...]:
     """What the names of everything in a teacher begin with."""
-    return tuple(f"{name}." for name, part in objective.named_modules() if isinstance(part, Frozen | Recorded))
+    return tuple(f"{name}." for name, part in objective.named_modules() if is_teacher(part))
 
 
 def _changing(objective: nn.Module) -> dict[str, Any]:
@@ -493,9 +433,27 @@ def _wrap(objective: Objective, accelerator: Accelerator) -> nn.Module:
     return wrapped
 
 
-def _weight(piece: Batch, shards: int) -> float:
-    """What makes the mean over a part of a batch its share of the mean over the whole; processes are averaged."""
-    return shards * len(piece) / piece.of
+def _steps_per_epoch(samples: int, batch_size: int, processes: int, accumulate: int) -> int:
+    """Steps in one pass; the last batch is left out where a part of it would have one sample, or none.
+
+    BatchNorm has no variance over one sample.
+    """
+    parts = processes * accumulate
+    if batch_size % parts:
+        raise ValueError(
+            f"batch_size={batch_size} must be a multiple of the {parts} parts it is worked off in "
+            f"({processes} processes, accumulate={accumulate})"
+        )
+    smallest = samples % batch_size // parts  # of the parts of the last batch
+    whole = smallest > 1 or smallest == batch_size // parts
+    return samples // batch_size + whole
+
+
+def _average_of(learner: nn.Module, decay: float | None) -> AveragedModel | None:
+    """A copy of the learner that will follow it; its counter stays on the CPU, where reading it waits for nothing."""
+    if decay is None:
+        return None
+    return AveragedModel(learner, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
 
 
 @contextmanager
@@ -557,33 +515,114 @@ class _TermLog:
 
 @dataclass
 class _Run:
-    """A training under way: all that a checkpoint holds, and what is done between steps."""
+    """A training under way: how a step is taken, what a checkpoint holds, and what is done between epochs."""
 
     objective: Objective
-    stepper: Any
+    wrapped: nn.Module
+    accelerator: Accelerator
+    where: torch.device
+    optimizer: Any
+    rates: list[tuple[float, Rate]]
+    factor: Schedule
     scaler: Any
     averaged: AveragedModel | None
-    history: History
+    dtype: torch.dtype | None
+    channels_last: bool
+    accumulate: int
+    clip: float | None
+    validate: Dataset | Callable[[nn.Module], dict[str, float]] | None
+    patience: int | None
+    steps_per_epoch: int
+    total: int
     settings: dict[str, Any]
-    accelerator: Accelerator
     output: Path | None
-    where: torch.device
+    checkpoint_every: int | None
+    history: History
     step: int = 0
     log: _TermLog = field(default_factory=_TermLog)
 
     def __post_init__(self) -> None:
         self.good = self.snapshot()
         self.best: dict[str, Any] | None = None
+        self.nested = [module for module in self.objective.modules() if isinstance(module, Objective)]
+
+    def train(self, batches: Callable[[int, int], Iterator[Batch]], interrupted: Callable[[], bool], bar: tqdm) -> None:
+        """Take the steps that are left."""
+        history = self.history
+        clock = time.perf_counter() - history.seconds
+        bar.update(self.step)
+        while self.step < self.total and not (history.stopped_early or history.interrupted):
+            epoch, first = divmod(self.step, self.steps_per_epoch)
+            self.objective.train()
+            epoch_started = time.perf_counter()
+            for batch, _ in zip(batches(epoch, first), range(first, self.steps_per_epoch), strict=False):
+                self.take_step(batch)
+                bar.update()
+                if self.step % CHECK_EVERY == 0:
+                    self.read(bar)
+                if self.asked_to_stop(interrupted):
+                    history.interrupted = True
+                    break
+                if self.step % self.steps_per_epoch and self.step % (self.checkpoint_every or self.total) == 0:
+                    history.seconds = time.perf_counter() - clock
+                    self.save(bar)
+            self.read(bar)
+            history.seconds = time.perf_counter() - clock
+            if self.step == (epoch + 1) * self.steps_per_epoch:
+                self.finish_epoch(time.perf_counter() - epoch_started)
+                history.seconds = time.perf_counter() - clock
+            ended = history.interrupted or history.stopped_early or self.step == self.total
+            if self.output and (ended or self.step % (self.checkpoint_every or 1) == 0):
+                self.save(bar)
+        self.set_progress(min(1.0, self.step / self.total))
+
+    def take_step(self, batch: Batch) -> None:
+        """Forward, backward, optimizer. Nothing here waits for the device."""
+        progress = self.step / self.total
+        self.set_progress(progress)
+        now = self.factor(progress)
+        for group, (base, rate) in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = base * now * (rate(progress) if callable(rate) else rate)
+        batch.precision = self.dtype
+        if self.channels_last:
+            batch.images = batch.images.contiguous(memory_format=torch.channels_last)
+        self.optimizer.zero_grad(set_to_none=True)
+        parts = batch.parts(self.accumulate)
+        for part in parts:
+            # Processes exchange gradients once, with the last part.
+            with self.accelerator.no_sync(self.wrapped) if part is not parts[-1] else nullcontext():
+                terms = _require_terms(self.wrapped(part), self.objective)
+                values = torch.stack(list(terms.values()))
+                # Its share makes the mean over a part one over the whole batch; gradients of processes are averaged.
+                share = len(part) / part.of
+                self.scaler.scale(values.sum() * (share * self.accelerator.num_processes)).backward()
+            self.log.add(list(terms), values, share, part is parts[-1])
+        if self.clip is not None:
+            self.scaler.unscale_(self.optimizer)
+            self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.objective.learner)
+        self.step += 1
+
+    def set_progress(self, progress: float) -> None:
+        """Tell all objectives how much of the training is done."""
+        for objective in self.nested:
+            objective.progress = progress
+
+    def asked_to_stop(self, interrupted: Callable[[], bool]) -> bool:
+        """Whether somebody pressed Ctrl-C; several processes ask each other now and then, to stop at one step."""
+        if self.accelerator.num_processes == 1:
+            return interrupted()
+        if self.step % CHECK_EVERY:
+            return False
+        flag = torch.tensor(float(interrupted()), device=self.where)
+        return bool(self.accelerator.reduce(flag, "sum") > 0)
 
     def snapshot(self) -> dict[str, Any]:
         """A copy of all that can change: everything but the teachers."""
         return checkpoint.copied(_changing(self.objective))
-
-    def agreed(self, flag: bool) -> bool:
-        """Whether any process says so."""
-        if self.accelerator.num_processes == 1:
-            return flag
-        return bool(self.accelerator.reduce(torch.tensor(float(flag), device=self.where), "sum") > 0)
 
     def read(self, bar: tqdm) -> None:
         """Move fresh loss values into the history; raise at the first that is not finite."""
@@ -610,13 +649,13 @@ class _Run:
         if self.accelerator.trackers:
             self.accelerator.log(dict(zip(self.log.names, values[-1], strict=True)), step=self.step)
 
-    def finish_epoch(self, validate: Any, rate: float, seconds: float, steps: int) -> None:
-        """Record the epoch, validate, and remember the state."""
+    def finish_epoch(self, seconds: float) -> None:
+        """Record the epoch, validate, remember the state, and see whether it is time to stop."""
+        epochs, steps = self.history.epochs, self.steps_per_epoch
         means = {name: math.fsum(values[-steps:]) / steps for name, values in self.history.steps.items()}
-        record = {**means, "loss": sum(means.values()), "learning rate": rate}
-        metrics = _validate(self.learner, validate)
-        record |= {**metrics, "seconds": seconds}
-        epochs = self.history.epochs
+        rate = self.optimizer.param_groups[0]["lr"]
+        metrics = _validate(self.learner, self.validate)
+        record = {**means, "loss": sum(means.values()), "learning rate": rate, **metrics, "seconds": seconds}
         epochs.append(record)
         self.good = self.snapshot()
         if metrics:
@@ -624,6 +663,8 @@ class _Run:
             if all(record[metric] > earlier[metric] for earlier in epochs[:-1]):
                 self.history.best_epoch = len(epochs)
                 self.best = checkpoint.copied(self.learner.state_dict())
+            waited = len(epochs) - (self.history.best_epoch or 0)
+            self.history.stopped_early = self.patience is not None and waited >= self.patience
         if self.accelerator.trackers:
             self.accelerator.log(record, step=self.step)
 
@@ -642,7 +683,7 @@ class _Run:
             "objective": self.snapshot(),
             "good": self.good,
             "best": self.best,
-            "optimizer": checkpoint.optimizer_state(self.stepper),
+            "optimizer": checkpoint.optimizer_state(self.optimizer),
             "scaler": self.scaler.state_dict(),
             "averaged": None if self.averaged is None else self.averaged.state_dict(),
             "random": _from_all(checkpoint.random_state(self.where), self.accelerator),
@@ -674,7 +715,7 @@ class _Run:
         checkpoint.require_fit(state["settings"], self.settings, self.output)
         self.objective.load_state_dict(state["objective"], strict=False)
         self.good, self.best = state["good"], state["best"]
-        self.stepper.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])
@@ -691,6 +732,7 @@ class _Run:
             self.objective.learner.load_state_dict(self.best)
         elif self.averaged is not None and self.step:
             self.objective.learner.load_state_dict(self.averaged.module.state_dict())
+        self.objective.eval()
 
 
 def _from_all(state: dict[str, Any], accelerator: Accelerator) -> list[dict[str, Any]]:

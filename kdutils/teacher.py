@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from kdutils.data.record import Batch, Dataset
 
-__all__ = ["Frozen", "Recorded", "as_teacher"]
+__all__ = ["Frozen", "Recorded", "as_teacher", "is_teacher"]
+
+LOOK_EVERY = 50
 
 
 class Frozen(nn.Module):
@@ -65,6 +67,7 @@ class Recorded(nn.Module):
         self.register_buffer("outputs", torch.cat(parts), persistent=False)
         self.register_buffer("keys", _keys(data.images), persistent=False)
         self.name = data.name
+        self.lookups = 0
 
     def lookup(self, batch: Batch) -> Tensor:
         """The outputs for this batch, (batch, ...).
@@ -72,8 +75,12 @@ class Recorded(nn.Module):
         Raises:
             ValueError: if the batch does not hold the images that were recorded.
         """
-        known = int(batch.index.max()) < len(self.keys)
-        if not known or not torch.equal(_keys(batch.images), self.keys[batch.index]):
+        index = batch.index if batch.host_index is None else batch.host_index
+        known = not batch.changed and int(index.max()) < len(self.keys)
+        # On a GPU a look at the images waits for it: the first batch is looked at, and one now and then.
+        look = self.keys.device.type == "cpu" or self.lookups % LOOK_EVERY == 0
+        self.lookups += 1
+        if not known or (look and not torch.equal(_keys(batch.images), self.keys[batch.index])):
             raise ValueError(
                 f"teacher was recorded on {self.name!r}, and these are other images: another data set, another "
                 "standardization, or an augmentation. Record it on this data, train without augment, or use the model"
@@ -86,8 +93,13 @@ class Recorded(nn.Module):
 
 
 def as_teacher(model: nn.Module) -> nn.Module:
-    """``model`` as an objective may hold it: Recorded and Frozen teachers as they are, any other model frozen."""
-    return model if isinstance(model, Frozen | Recorded) else Frozen(model)
+    """``model`` as an objective may hold it: teachers as they are, any other model frozen."""
+    return model if is_teacher(model) else Frozen(model)
+
+
+def is_teacher(module: nn.Module) -> bool:
+    """Whether ``module`` keeps the teacher contract: it is Frozen, or looks its outputs up as Recorded does."""
+    return isinstance(module, Frozen) or hasattr(module, "lookup")
 
 
 def _keys(images: Tensor) -> Tensor:

@@ -76,6 +76,7 @@ class Batch:
         host_index: ``index`` in the memory of the host, so that looking at it waits for no device.
         host_view: (batch,) number of each sample's view, on the host, where the augmentation has
             :class:`~kdutils.data.Views`; None elsewhere.
+        changed: whether augmentation or mixing changed the images.
         other_labels: (batch,) class of the image that each was mixed with, or None.
         share: (batch,) how much of each image is its own, in [0, 1], or None.
         of: samples of the whole batch that this is a part of; itself, unless several processes or steps share it.
@@ -88,6 +89,7 @@ class Batch:
     classes: int
     host_index: Tensor | None = None
     host_view: Tensor | None = None
+    changed: bool = False
     other_labels: Tensor | None = None
     share: Tensor | None = None
     of: int = 0
@@ -223,6 +225,7 @@ class Source:
         for all_of_it, host_index, (images, labels) in zip(whole, mine, self.fetch(mine), strict=True):
             index = host_index.to(self.device, non_blocking=True)
             batch = Batch(images, labels, index, len(self.classes), host_index=host_index, of=len(all_of_it))
+            batch.changed = augment is not None or mix is not None
             if isinstance(augment, Views):
                 batch.host_view = augment.choose(Draws.of(host_index, AUGMENT_DRAWS, seed, epoch))
                 batch.images = augment.show(images, batch.host_view.to(self.device, non_blocking=True), index)
