@@ -6,8 +6,10 @@ objective; none of them needs a loop of its own.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
+import operator
 import os
 import signal
 import threading
@@ -498,19 +500,26 @@ class _TermLog:
 
     def __init__(self) -> None:
         self.names: list[str] = []
-        self.waiting: list[Tensor] = []
-        self.partial: Tensor | None = None
+        self.waiting: list[list[Tensor]] = []
+        self.partial: list[Tensor] = []
 
-    def add(self, names: list[str], values: Tensor, share: float, last: bool) -> None:
+    def add(self, terms: dict[str, Tensor], share: float, last: bool) -> None:
         """The terms of a part of a batch, ``share`` of the whole."""
+        names = list(terms)
         if self.names and names != self.names:
             raise ValueError(f"the objective's terms changed during the training: {self.names}, then {names}")
         self.names = names
-        values = share * values.detach()
-        self.partial = values if self.partial is None else self.partial + values
+        values = [term.detach() if share == 1 else share * term.detach() for term in terms.values()]
+        self.partial = [a + b for a, b in zip(self.partial, values, strict=True)] if self.partial else values
         if last:
             self.waiting.append(self.partial)
-            self.partial = None
+            self.partial = []
+
+    def take(self) -> Tensor:
+        """(steps, terms), of the steps that nobody has looked at."""
+        flat = torch.stack([value.float() for row in self.waiting for value in row])
+        self.waiting.clear()
+        return flat.view(-1, len(self.names))
 
 
 @dataclass
@@ -592,11 +601,12 @@ class _Run:
             # Processes exchange gradients once, with the last part.
             with self.accelerator.no_sync(self.wrapped) if part is not parts[-1] else nullcontext():
                 terms = _require_terms(self.wrapped(part), self.objective)
-                values = torch.stack(list(terms.values()))
                 # Its share makes the mean over a part one over the whole batch; gradients of processes are averaged.
                 share = len(part) / part.of
-                self.scaler.scale(values.sum() * (share * self.accelerator.num_processes)).backward()
-            self.log.add(list(terms), values, share, part is parts[-1])
+                weight = share * self.accelerator.num_processes
+                loss = functools.reduce(operator.add, terms.values())
+                self.scaler.scale(loss if weight == 1 else weight * loss).backward()
+            self.log.add(terms, share, part is parts[-1])
         if self.clip is not None:
             self.scaler.unscale_(self.optimizer)
             self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.clip)
@@ -628,10 +638,9 @@ class _Run:
         """Move fresh loss values into the history; raise at the first that is not finite."""
         if not self.log.waiting:
             return
-        rows = torch.stack(self.log.waiting)
+        rows = self.log.take()
         if self.accelerator.num_processes > 1:
             rows = self.accelerator.reduce(rows, "sum")
-        self.log.waiting.clear()
         values: list[list[float]] = rows.tolist()
         first = self.step - len(values) + 1
         for number, row in enumerate(values):
