@@ -221,7 +221,7 @@ class Source:
     ) -> Iterator[Batch]:
         part = part or Part()
         whole = whole[part.first :]
-        mine = [index.tensor_split(part.shards)[part.shard] for index in whole]
+        mine = whole if part.shards == 1 else [index.tensor_split(part.shards)[part.shard] for index in whole]
         for all_of_it, host_index, (images, labels) in zip(whole, mine, self.fetch(mine), strict=True):
             index = host_index.to(self.device, non_blocking=True)
             batch = Batch(images, labels, index, len(self.classes), host_index=host_index, of=len(all_of_it))

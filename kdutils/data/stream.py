@@ -44,7 +44,7 @@ class Stream(Source):
     mean: Sequence[float] = ()
     std: Sequence[float] = ()
     _device: torch.device = field(default=torch.device("cpu"), repr=False)
-    _loader: DataLoader | None = field(default=None, repr=False)
+    _loader: DataLoader | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if len(self.samples) == 0:
@@ -99,24 +99,30 @@ class Stream(Source):
 
     def fetch(self, indices: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Images and labels, on the device, of each of the ``indices`` in turn."""
-        if self._loader is None:
-            self._loader = DataLoader(
-                _Items(self.samples),
-                batch_sampler=_Given(),
-                num_workers=self.workers,
-                collate_fn=_Collate(self.name),
-                pin_memory=self._device.type == "cuda",
-                persistent_workers=self.workers > 0,
-                generator=torch.Generator(),  # else each pass would draw from the state that a checkpoint restores
-            )
-        self._loader.batch_sampler.indices = [index.tolist() for index in indices]  # type: ignore[union-attr]
-        for images, labels in self._loader:
-            there = images.to(self._device, non_blocking=True)
-            there = there.float() / 255 if there.dtype == torch.uint8 else there.float()
-            if self.mean:
-                mean, std = (there.new_tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
-                there = (there - mean) / std
-            yield there, None if labels is None else labels.to(self._device, non_blocking=True)
+        # Taken, not shared: workers serve one pass at a time, and a second one beside it gets its own.
+        loader, self._loader = self._loader or self._new_loader(), None
+        loader.batch_sampler.indices = [index.tolist() for index in indices]  # type: ignore[union-attr]
+        try:
+            for images, labels in loader:
+                there = images.to(self._device, non_blocking=True)
+                there = there.float() / 255 if there.dtype == torch.uint8 else there.float()
+                if self.mean:
+                    mean, std = (there.new_tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
+                    there = (there - mean) / std
+                yield there, None if labels is None else labels.to(self._device, non_blocking=True)
+        finally:
+            self._loader = loader
+
+    def _new_loader(self) -> DataLoader:
+        return DataLoader(
+            _Items(self.samples),
+            batch_sampler=_Given(),
+            num_workers=self.workers,
+            collate_fn=_Collate(self.name),
+            pin_memory=self._device.type == "cuda",
+            persistent_workers=self.workers > 0,
+            generator=torch.Generator(),  # else each pass would draw from the state that a checkpoint restores
+        )
 
 
 class _Items(torch.utils.data.Dataset):

@@ -34,7 +34,6 @@ from kdutils.transfer.fine_tuning import (
     with_lora,
     without_lora,
 )
-from kdutils.transfer.paths import blocks, head_path, tapped
 from kdutils.transfer.small_data import DropoutLinear, WeightPenalty, l1_penalty, l2_penalty, with_dropout
 from kdutils.transfer.what_transfers import (
     RiskShift,
@@ -62,13 +61,11 @@ __all__ = [
     "WeightPenalty",
     "WeightedRisk",
     "bias_only",
-    "blocks",
     "density_ratio",
     "features",
     "freeze",
     "gradual_unfreezing",
     "h_score",
-    "head_path",
     "joined",
     "knn_probe",
     "l1_penalty",
@@ -86,7 +83,6 @@ __all__ = [
     "proxy_distance",
     "ridge_map",
     "risk_shift",
-    "tapped",
     "trainable",
     "unfreeze",
     "unmerge_lora",

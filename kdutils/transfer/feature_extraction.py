@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from kdutils.checks import require_choice, require_positive
 from kdutils.data.record import Dataset
 from kdutils.measure.running import borrowed
-from kdutils.transfer.paths import head_path, require_layer, tapped
+from kdutils.models.paths import head_path, require_layer, tapped
 
 if TYPE_CHECKING:
     from kdutils.data.record import Source

@@ -25,7 +25,7 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from kdutils.checks import require_choice, require_fraction, require_positive
 from kdutils.data.record import Batch
 from kdutils.fit import Objective
-from kdutils.transfer.paths import blocks, head_path, replaced, require_layer, require_prefixes, under
+from kdutils.models.paths import blocks, head_path, replaced, require_layer, require_prefixes, under
 
 __all__ = [
     "L2SP",
@@ -105,8 +105,8 @@ def freeze(
         model: changed in place.
         prefixes: dotted beginnings of parameter names: ``"stage1"`` is all of it, ``"stem.0.weight"`` one parameter.
         but: freeze all except these.
-        depth: freeze the first so many of :func:`~kdutils.transfer.paths.blocks`.
-        within: parts that ``depth`` counts by their children; see :func:`~kdutils.transfer.paths.blocks`.
+        depth: freeze the first so many of :func:`~kdutils.models.paths.blocks`.
+        within: parts that ``depth`` counts by their children; see :func:`~kdutils.models.paths.blocks`.
         norms: what BatchNorm layers in the frozen part do in training: keep their statistics ("frozen") or go on
             with those of each batch ("train").
 
@@ -209,9 +209,9 @@ def layerwise_rates(
     r"""Learning rates that fall from the head to the input: block l of L gets the factor decay^(L − l).
 
     Args:
-        model: whose :func:`~kdutils.transfer.paths.blocks` count; frozen ones get no entry and do not count.
+        model: whose :func:`~kdutils.models.paths.blocks` count; frozen ones get no entry and do not count.
         decay: in (0, 1]; Howard and Ruder take 1/2.6.
-        within: parts that are counted by their children; see :func:`~kdutils.transfer.paths.blocks`.
+        within: parts that are counted by their children; see :func:`~kdutils.models.paths.blocks`.
         learner: where the model stands in the objective.
 
     Returns:
@@ -249,7 +249,7 @@ def gradual_unfreezing(
     is 0 does not move, but its BatchNorm statistics do unless :func:`norm_statistics` froze them.
 
     Args:
-        model: whose :func:`~kdutils.transfer.paths.blocks` open; frozen ones get no entry and stay frozen.
+        model: whose :func:`~kdutils.models.paths.blocks` open; frozen ones get no entry and stay frozen.
         until: progress in [0, 1] at which all of it trains.
         decay: factor from a block to the one before it, as in :func:`layerwise_rates`; 1 gives all the same rate.
         within: parts that are counted by their children.

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from kdutils.checks import require_fraction
 from kdutils.data.record import Batch
 from kdutils.fit import Objective
-from kdutils.transfer.paths import head_path, replaced, require_layer, require_prefixes, under
+from kdutils.models.paths import head_path, replaced, require_layer, require_prefixes, under
 
 __all__ = ["DropoutLinear", "WeightPenalty", "l1_penalty", "l2_penalty", "with_dropout"]
 

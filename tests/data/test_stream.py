@@ -95,3 +95,17 @@ def test_images_of_different_sizes_are_named():
     stream = Stream([(torch.zeros(1, 4, 4), 0), (torch.zeros(1, 4, 5), 0)], ("a",), workers=0)
     with pytest.raises(ValueError, match=r"must have one shape; got \(1, 4, 4\) and \(1, 4, 5\)"):
         list(stream.batches(2))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_two_passes_at_the_same_time_give_what_each_gives_alone(pair, workers):
+    _, stream = pair
+    stream.workers = workers
+    forward = list(torch.arange(30).split(8))
+    alone = [images for images, _ in stream.fetch(forward)]
+    under_way = stream.fetch(forward)
+    found = [next(under_way)[0]]
+    backward = [images for images, _ in stream.fetch(forward[::-1])]
+    found += [images for images, _ in under_way]
+    assert all(map(torch.equal, found, alone))
+    assert all(map(torch.equal, backward[::-1], alone))

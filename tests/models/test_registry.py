@@ -36,7 +36,8 @@ def test_an_unknown_option_is_named():
 
 
 def test_every_builder_that_is_exported_has_its_name_in_the_list():
-    helpers = {"create", "load", "names", "register", "save", "preprocess", "imagenet_classes"}
+    helpers = {"blocks", "create", "head_path", "imagenet_classes", "load", "names", "options", "preprocess"}
+    helpers |= {"register", "save", "tapped"}
     assert set(models.names()) == set(models.__all__) - helpers
 
 

@@ -9,8 +9,8 @@ from torch import nn
 from torch.testing import assert_close
 
 from kdutils import models
-from kdutils.transfer import blocks, head_path, tapped
-from kdutils.transfer.paths import replaced, require_layer, require_prefixes, under
+from kdutils.models import blocks, head_path, tapped
+from kdutils.models.paths import replaced, require_layer, require_prefixes, under
 
 
 class Nested(nn.Module):
