@@ -553,6 +553,7 @@ class _Run:
     def __post_init__(self) -> None:
         self.good = self.snapshot()
         self.best: dict[str, Any] | None = None
+        self.processes = self.accelerator.num_processes
         self.nested = [module for module in self.objective.modules() if isinstance(module, Objective)]
 
     def train(self, batches: Callable[[int, int], Iterator[Batch]], interrupted: Callable[[], bool], bar: tqdm) -> None:
@@ -603,7 +604,7 @@ class _Run:
                 terms = _require_terms(self.wrapped(part), self.objective)
                 # Its share makes the mean over a part one over the whole batch; gradients of processes are averaged.
                 share = len(part) / part.of
-                weight = share * self.accelerator.num_processes
+                weight = share * self.processes
                 loss = functools.reduce(operator.add, terms.values())
                 self.scaler.scale(loss if weight == 1 else weight * loss).backward()
             self.log.add(terms, share, part is parts[-1])
@@ -619,11 +620,13 @@ class _Run:
     def set_progress(self, progress: float) -> None:
         """Tell all objectives how much of the training is done."""
         for objective in self.nested:
-            objective.progress = progress
+            object.__setattr__(
+                objective, "progress", progress
+            )  # a module's own is slower than the rest of a step's care
 
     def asked_to_stop(self, interrupted: Callable[[], bool]) -> bool:
         """Whether somebody pressed Ctrl-C; several processes ask each other now and then, to stop at one step."""
-        if self.accelerator.num_processes == 1:
+        if self.processes == 1:
             return interrupted()
         if self.step % CHECK_EVERY:
             return False
@@ -639,7 +642,7 @@ class _Run:
         if not self.log.waiting:
             return
         rows = self.log.take()
-        if self.accelerator.num_processes > 1:
+        if self.processes > 1:
             rows = self.accelerator.reduce(rows, "sum")
         values: list[list[float]] = rows.tolist()
         first = self.step - len(values) + 1
