@@ -10,20 +10,23 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 # Imported at once, because a function and its module share a name: the function must win.
+from kdutils.cache import Cached
 from kdutils.compare import Comparison, Estimate, Table, claim, compare
 from kdutils.data.record import Batch, Dataset
 from kdutils.fit import Combined, History, Objective, Supervised, fit
 from kdutils.teacher import Frozen, Recorded
+from kdutils.together import Trial
 
 if TYPE_CHECKING:
-    from kdutils import data, distill, measure, models, plot
+    from kdutils import data, distill, measure, models, plot, results, transfer
 
 __version__ = "0.1.0"
 
-_LAZY = ("data", "distill", "measure", "models", "plot")
+_LAZY = ("data", "distill", "measure", "models", "plot", "results", "transfer")
 
 __all__ = [
     "Batch",
+    "Cached",
     "Combined",
     "Comparison",
     "Dataset",
@@ -34,6 +37,7 @@ __all__ = [
     "Recorded",
     "Supervised",
     "Table",
+    "Trial",
     "claim",
     "compare",
     "data",
@@ -42,6 +46,8 @@ __all__ = [
     "measure",
     "models",
     "plot",
+    "results",
+    "transfer",
 ]
 
 

@@ -6,8 +6,9 @@ import html
 import math
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +17,7 @@ from tqdm import tqdm
 
 from kdutils.checks import require_choice
 from kdutils.fit import interrupts_raise
+from kdutils.together import Apart, Trial
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -119,10 +121,12 @@ class Comparison:
     Attributes:
         values: ``values[method][metric]`` holds one number per seed.
         seeds: the seeds, in that order.
+        apart: of a comparison that was to train seeds together, why a method's seeds were trained one by one.
     """
 
     values: dict[str, dict[str, tuple[float, ...]]]
     seeds: tuple[int, ...]
+    apart: dict[str, str] = field(default_factory=dict)
 
     @property
     def methods(self) -> list[str]:
@@ -226,6 +230,7 @@ def compare(
     *,
     metric: str = "accuracy",
     workers: int = 1,
+    together: bool = False,
     progress: bool = True,
 ) -> Comparison:
     """Run every method on the same seeds.
@@ -238,6 +243,8 @@ def compare(
         metric: the name of a number returned without one.
         workers: processes that share the runs, each with its share of the cores. On a CPU, small trainings gain from
             one worker per core; what the functions use is copied to every worker.
+        together: train all seeds of a :class:`~kdutils.together.Trial` at once. A GPU that small networks do not
+            keep busy gains from it. Where it is not possible, a warning says why, and the seeds run as without it.
         progress: show a progress bar.
 
     Raises:
@@ -250,17 +257,31 @@ def compare(
         raise ValueError("methods is empty; pass functions by name, {'baseline': f, ...}")
     if workers < 1:
         raise ValueError(f"workers must be at least 1; got {workers}")
-    runs = [(name, seed) for seed in numbers for name in methods]
-    threads = None if workers == 1 else max(1, (os.cpu_count() or 1) // workers)
-    parallel = Parallel(n_jobs=workers, return_as="generator")
-    outcomes = parallel(delayed(_run)(methods[name], seed, threads) for name, seed in runs)
-    results: dict[str, list[Mapping[str, float]]] = {name: [] for name in methods}
-    with interrupts_raise():
-        for (name, _), result in zip(
-            runs, tqdm(outcomes, total=len(runs), disable=not progress, leave=False, unit="run"), strict=True
-        ):
-            results[name].append(result if isinstance(result, Mapping) else {metric: result})
-    return Comparison(_columns(results), numbers)
+    results: dict[str, list[float | Mapping[str, float]]] = {name: [] for name in methods}
+    apart: dict[str, str] = {}
+    bar = tqdm(total=len(numbers) * len(methods), disable=not progress, leave=False, unit="run")
+    with interrupts_raise(), bar:
+        for name, method in methods.items() if together else ():
+            try:
+                results[name] += _together(method, numbers)
+                bar.update(len(numbers))
+            except Apart as reason:
+                apart[name] = str(reason)
+                warnings.warn(f"the seeds of {name!r} are trained one by one: {reason}", stacklevel=2)
+        runs = [(name, seed) for seed in numbers for name in methods if name in apart or not together]
+        threads = None if workers == 1 else max(1, (os.cpu_count() or 1) // workers)
+        parallel = Parallel(n_jobs=workers, return_as="generator")
+        outcomes = parallel(delayed(_run)(methods[name], seed, threads) for name, seed in runs)
+        for (name, _), result in zip(runs, outcomes, strict=True):
+            results[name].append(result)
+            bar.update()
+    return Comparison(_columns(results, metric), numbers, apart)
+
+
+def _together(method: Callable[[int], float | Mapping[str, float]], seeds: Sequence[int]) -> list[Any]:
+    if not isinstance(method, Trial):
+        raise Apart("it is a function of one seed, and no kdutils.Trial")
+    return method.together(seeds)
 
 
 def _run(method: Callable[[int], float | Mapping[str, float]], seed: int, threads: int | None) -> Any:
@@ -272,13 +293,16 @@ def _run(method: Callable[[int], float | Mapping[str, float]], seed: int, thread
         return method(seed)
 
 
-def _columns(results: dict[str, list[Mapping[str, float]]]) -> dict[str, dict[str, tuple[float, ...]]]:
-    metrics = list(next(iter(results.values()))[0])
-    for name, runs in results.items():
+def _columns(
+    results: Mapping[str, list[float | Mapping[str, float]]], metric: str
+) -> dict[str, dict[str, tuple[float, ...]]]:
+    named = {name: [run if isinstance(run, Mapping) else {metric: run} for run in r] for name, r in results.items()}
+    metrics = list(next(iter(named.values()))[0])
+    for name, runs in named.items():
         for run in runs:
             if list(run) != metrics:
                 raise ValueError(f"method {name!r} returned metrics {list(run)}; the first method returned {metrics}")
-    return {name: {m: tuple(float(run[m]) for run in runs) for m in metrics} for name, runs in results.items()}
+    return {name: {m: tuple(float(run[m]) for run in runs) for m in metrics} for name, runs in named.items()}
 
 
 @dataclass(frozen=True)
