@@ -43,7 +43,7 @@ from kdutils.teacher import Frozen, is_teacher
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Combined", "History", "Objective", "Supervised", "fit", "require_classes"]
+__all__ = ["Combined", "History", "Objective", "Supervised", "fit", "require_classes", "steps_per_epoch_of"]
 
 CHECK_EVERY = 50
 """Steps between two looks at the losses; each look waits for the device."""
@@ -285,7 +285,7 @@ def fit(
     output = None if folder is None else require_folder("folder", folder)
     accelerator = accelerator or _accelerator(device, output, trackers)
     where = accelerator.device if accelerator.num_processes > 1 else require_device(device or accelerator.device)
-    steps_per_epoch = _steps_per_epoch(len(train), batch_size, accelerator.num_processes, accumulate)
+    steps_per_epoch = steps_per_epoch_of(len(train), batch_size, accelerator.num_processes, accumulate)
     launcher = accelerator.mixed_precision
     dtype = _precision(precision or ("fp32" if launcher == "no" else launcher), where)
 
@@ -435,7 +435,7 @@ def _wrap(objective: Objective, accelerator: Accelerator) -> nn.Module:
     return wrapped
 
 
-def _steps_per_epoch(samples: int, batch_size: int, processes: int, accumulate: int) -> int:
+def steps_per_epoch_of(samples: int, batch_size: int, processes: int, accumulate: int) -> int:
     """Steps in one pass; the last batch is left out where a part of it would have one sample, or none.
 
     BatchNorm has no variance over one sample.

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from kdutils import checkpoint
 from kdutils.checks import require_choice, require_device
 from kdutils.data.record import Batch, Source
-from kdutils.fit import CHECK_EVERY, Objective, _steps_per_epoch, fit
+from kdutils.fit import CHECK_EVERY, Objective, fit, steps_per_epoch_of
 from kdutils.optimize import optimizer_for, parameter_groups, schedule_for
 from kdutils.teacher import is_teacher
 
@@ -336,7 +336,7 @@ class _Group:
         ]
         optimizer = optimizer_for(options["optimizer"], groups, options["learning_rate"], options["weight_decay"])
         factor = schedule_for(options["schedule"], options["warmup"])
-        steps = _steps_per_epoch(len(self.sources[0]), options["batch_size"], 1, 1)
+        steps = steps_per_epoch_of(len(self.sources[0]), options["batch_size"], 1, 1)
         nested = [module for module in self.first.modules() if isinstance(module, Objective)]
         total, step = options["epochs"] * steps, 0
         waiting: list[dict[str, Tensor]] = []

@@ -2,12 +2,13 @@
 
 Each is a function that builds it, found by name through :func:`create`. They return logits and nothing else; their
 last part is the linear layer ``head``, and ``model[:-1]`` gives the features before it. :func:`save` and :func:`load`
-keep them in folders.
+keep them in folders. :func:`tapped` shows what any layer of any model gives.
 """
 
 from kdutils.models.backbone import imagenet_backbone, imagenet_classes, preprocess
 from kdutils.models.mobile import mobilenetv2, shufflenetv1, shufflenetv2
-from kdutils.models.registry import create, load, names, register, save
+from kdutils.models.paths import blocks, head_path, tapped
+from kdutils.models.registry import create, load, names, options, register, save
 from kdutils.models.resnet import (
     resnet8,
     resnet8x4,
@@ -28,13 +29,16 @@ from kdutils.models.small import mlp, small_cnn
 from kdutils.models.vgg import vgg8, vgg11, vgg13, vgg16, vgg19
 
 __all__ = [
+    "blocks",
     "create",
+    "head_path",
     "imagenet_backbone",
     "imagenet_classes",
     "load",
     "mlp",
     "mobilenetv2",
     "names",
+    "options",
     "preprocess",
     "register",
     "resnet8",
@@ -51,6 +55,7 @@ __all__ = [
     "shufflenetv1",
     "shufflenetv2",
     "small_cnn",
+    "tapped",
     "vgg8",
     "vgg11",
     "vgg13",

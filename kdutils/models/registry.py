@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from kdutils.checks import require_choice, require_folder
 from kdutils.files import write_atomically
 
-__all__ = ["create", "load", "names", "register", "save"]
+__all__ = ["create", "load", "names", "options", "register", "save"]
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -71,6 +71,16 @@ def register(builder: Callable[P, M]) -> Callable[P, M]:
 def names() -> tuple[str, ...]:
     """The names that :func:`create` knows."""
     return tuple(_BUILDERS)
+
+
+def options(name: str) -> tuple[str, ...]:
+    """The arguments that the builder of that name takes: ``options("resnet20")`` is ``("classes", "channels")``.
+
+    Raises:
+        ValueError: if the name is unknown; the message suggests the nearest and lists all.
+    """
+    require_choice("name", name, _BUILDERS)
+    return tuple(inspect.signature(_BUILDERS[name]).parameters)
 
 
 def create(name: str, **options: Any) -> nn.Module:

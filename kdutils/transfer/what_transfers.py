@@ -47,7 +47,7 @@ def log_me(features: Tensor, labels: Tensor) -> float:
     same samples only.
 
     Here the iteration runs until α/β stands still, where the authors' program ends after at most eleven rounds; and
-    ln |A| counts all d eigenvalues, where their later program leaves out those that are zero and so scores features
+    ln det A counts all d eigenvalues, where their later program leaves out those that are zero and so scores features
     with d > n far higher. Where features explain the labels without any error the evidence has no bound; α/β is kept
     above 10⁻¹⁰ max σ.
 

@@ -1,0 +1,1 @@
+"""The command line, and what is behind it: recipes, what is made of them, runs and their records."""

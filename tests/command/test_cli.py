@@ -1,0 +1,755 @@
+"""The command line: what it trains, says, writes, and refuses."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+import kdutils as kd
+from kdutils import models, results
+from kdutils.command import bench, machine, recipe, runs
+from kdutils.command.cli import main
+from kdutils.data.record import Batch
+
+TINY = ["--set", "data.count=64", "model.width=4", "fit.epochs=2", "fit.batch_size=16"]
+
+Output = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path, monkeypatch) -> Path:
+    """Results and data of each test lie in a folder of its own."""
+    monkeypatch.setenv("KDUTILS_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("KDUTILS_DATA", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def command(capsys: Output) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command in this process; gives its exit code and what it printed to both streams."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main(arguments)
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
+
+
+def weights(folder: Path) -> Tensor:
+    return torch.cat([value.flatten().double() for value in models.load(folder / "model").state_dict().values()])
+
+
+# Running
+
+
+def test_a_run_leaves_a_record_and_a_model_and_nothing_else(command, root):
+    code, out, err = command("run", "glyphs-labels", "--seeds", "2", *TINY)
+    assert (code, err) == (0, "")
+    folder = root / "glyphs-labels" / "seed-1"
+    assert sorted(path.name for path in folder.iterdir()) == ["model", "record.json"]
+    one = results.read_folder(folder)
+    assert "glyphs-labels, seed 1: training" in out
+    assert f"accuracy {100 * one.accuracy:.2f} % after the last epoch" in out
+
+    test = kd.data.glyphs("alphanumerics", 64, seed=2, fonts="test")
+    train = kd.data.glyphs("alphanumerics", 64, seed=0)
+    assert kd.measure.accuracy(models.load(folder / "model"), test.standardized(like=train)) == one.accuracy
+
+
+def test_a_record_holds_what_the_run_was(command, root):
+    command("run", "glyphs-labels", "--seeds", "1", *TINY)
+    (one,) = results.read("glyphs-labels")
+    assert one.changed == {"data.count": 64, "model.width": 4, "fit.epochs": 2, "fit.batch_size": 16}
+    assert one.settings["fit"] == {"epochs": 2, "learning_rate": 0.01, "batch_size": 16}
+    assert (one.seed, one.steps, len(one.epochs), one.kept) == (0, 8, 2, "last")
+    assert {"labels", "loss", "learning rate", "validation accuracy", "seconds"} <= set(one.epochs[0])
+    model = models.load(root / "glyphs-labels" / "seed-0" / "model")
+    assert one.cost["parameters"] == kd.measure.parameters(model)
+    assert one.cost["macs"] == kd.measure.macs(model, (1, 16, 16))
+    assert set(one.test) == {"accuracy", "calibration error", "negative log-likelihood"}
+    assert one.data == {"name": "glyphs", "train": 64, "validation": 64, "test": 64}
+    assert one.hardware["threads"] == torch.get_num_threads()
+    assert one.versions == machine.versions()
+    assert one.commit == machine.commit()
+    assert one.seconds > 0
+    assert one.best_epoch is None  # the test set was not looked at before the end
+
+
+def test_seeds_give_different_models_and_the_same_seed_the_same(command, root):
+    command("run", "glyphs-labels", "--seeds", "2", *TINY)
+    first, second = (weights(root / "glyphs-labels" / f"seed-{seed}") for seed in (0, 1))
+    command("run", "glyphs-labels", "--seeds", "1,", *TINY, "--results", "elsewhere")
+    assert not torch.equal(first, second)
+    assert torch.equal(second, weights(Path("elsewhere/glyphs-labels/seed-1")))
+
+
+def test_a_finished_seed_is_skipped_with_a_word(command, root):
+    command("run", "glyphs-labels", "--seeds", "1", *TINY)
+    before = (root / "glyphs-labels" / "seed-0" / "record.json").read_bytes()
+    code, out, _ = command("run", "glyphs-labels", "--seeds", "2", *TINY)
+    assert code == 0
+    assert "glyphs-labels, seed 0: finished already" in out
+    assert "glyphs-labels, seed 1: training" in out
+    assert (root / "glyphs-labels" / "seed-0" / "record.json").read_bytes() == before
+
+
+def test_a_finished_run_with_other_settings_is_kept_unless_it_is_to_be_restarted(command, root):
+    command("run", "glyphs-labels", "--seeds", "1", *TINY)
+    other = [*TINY, "--set", "fit.epochs=1"]
+    code, _, err = command("run", "glyphs-labels", "--seeds", "1", *other)
+    assert code == 2
+    assert "holds a finished run of 'glyphs-labels' with other settings: fit.epochs was 2, is 1" in err
+    assert "--restart" in err
+    code, _, _ = command("run", "glyphs-labels", "--seeds", "1", *other, "--restart")
+    assert code == 0
+    assert len(results.read("glyphs-labels")[0].epochs) == 1
+
+
+def test_a_student_learns_from_the_teacher_that_was_trained_here(command, root):
+    command("run", "glyphs-teacher", *TINY)
+    code, _, err = command("run", "glyphs-soft-targets", "--seeds", "1", *TINY)
+    assert (code, err) == (0, "")
+    teacher, student = results.read("glyphs-teacher")[0], results.read("glyphs-soft-targets")[0]
+    assert student.teacher["recipe"] == "glyphs-teacher"
+    assert student.teacher["accuracy"] == teacher.accuracy
+    assert "soft targets" in student.epochs[0]
+    assert "teacher with data.count = 64" in command("run", "glyphs-soft-targets", "--seeds", "1", *TINY)[1]
+
+
+def test_another_teacher_gives_another_student(command, root):
+    students = []
+    for seed in (0, 1):
+        command("run", "glyphs-teacher", "--seeds", f"{seed},", *TINY)
+        arguments = ["--set", f"teacher.seed={seed}", "--results", str(root), "--restart"]
+        assert command("run", "glyphs-soft-targets", "--seeds", "1", *TINY, *arguments)[0] == 0
+        students.append(weights(root / "glyphs-soft-targets" / "seed-0"))
+    assert not torch.equal(*students)
+
+
+def test_a_teacher_from_a_folder_teaches(command, root):
+    models.save(models.small_cnn(classes=62, width=4), "saved")
+    path = Path("mine.toml")
+    path.write_text('title = "m"\nbase = "glyphs-soft-targets"\n')
+    text = 'title = "m"\nbase = "glyphs"\n[model]\nname = "small_cnn"\nwidth = 4\n[teacher]\nfolder = "saved"\n'
+    path.write_text(text + '[objective]\nname = "logit_matching"\n[data]\ncount = 64\n[fit]\nepochs = 1\n')
+    code, _, err = command("run", "mine.toml")
+    assert (code, err) == (0, "")
+    (one,) = results.read("mine")
+    assert "logits" in one.epochs[0]
+    assert "saved" not in (root / "mine" / "seed-0" / "record.json").read_text()
+
+
+def test_a_teacher_for_other_classes_is_refused_before_anything_trains(command, root):
+    models.save(models.small_cnn(classes=10, width=4), "saved")
+    Path("mine.toml").write_text(
+        'title = "m"\nbase = "glyphs"\n[model]\nname = "small_cnn"\n[teacher]\nfolder = "saved"\n'
+        '[objective]\nname = "soft_targets"\n[data]\ncount = 64\n'
+    )
+    code, _, err = command("run", "mine.toml")
+    assert code == 2
+    assert "the teacher has 10 outputs for the 62 classes" in err
+    assert not (root / "mine").exists()
+
+
+@pytest.fixture
+def pictures() -> Path:
+    """CIFAR-10 as a folder of pictures, two of each class in each part."""
+    rng = np.random.default_rng(0)
+    for part in ("train", "test"):
+        for number in range(10):
+            folder = Path("pictures", part, f"class{number}")
+            folder.mkdir(parents=True)
+            for copy in range(2):
+                pixels = rng.integers(0, 256, size=(32, 32, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{copy}.png")
+    return Path("pictures")
+
+
+SMALL_CIFAR = ["--set", "model.name=resnet8", "fit.epochs=4", "fit.batch_size=10"]
+
+
+def test_a_published_recipe_trains_on_a_folder_of_pictures(command, root, pictures):
+    code, out, err = command("run", "cifar10-resnet56", *SMALL_CIFAR, f"data.root={pictures}")
+    assert (code, err) == (0, "")
+    (one,) = results.read("cifar10-resnet56")
+    assert one.settings["data"]["name"] == "image_folder"
+    accuracies = [epoch["test accuracy"] for epoch in one.epochs]
+    assert one.accuracy == accuracies[-1]  # the last epoch is reported, whatever the highest was
+    assert one.best_epoch == {"epoch": 1 + accuracies.index(max(accuracies)), "accuracy": max(accuracies)}
+    rates = [epoch["learning rate"] for epoch in one.epochs]
+    assert rates == pytest.approx([0.05, 0.05, 0.005, 5e-5])  # 0.625, 0.75 and 0.875 of four epochs; seen at their ends
+    assert "data.name = image_folder" in out
+
+
+def test_no_record_names_a_folder_of_this_machine(command, root, pictures, tmp_path):
+    command("run", "cifar10-resnet56", *SMALL_CIFAR, f"data.root={pictures.resolve()}")
+    code, _, err = command(
+        "run", "cifar10-resnet20-soft-targets", "--seeds", "1", *SMALL_CIFAR, f"data.root={pictures.resolve()}"
+    )
+    assert (code, err) == (0, "")
+    for path in root.rglob("*.json"):
+        assert str(tmp_path) not in path.read_text()
+        assert "pictures" not in path.read_text()
+
+
+def test_each_epoch_gets_a_line_where_no_progress_bar_can_be_shown(command):
+    _, out, _ = command("run", "glyphs-labels", "--seeds", "1", *TINY)
+    assert [line.split(":")[0].strip() for line in out.splitlines() if "epoch " in line and " of 2" in line] == [
+        "epoch 1 of 2",
+        "epoch 2 of 2",
+    ]
+
+
+# Stopping and going on
+
+
+class Stopping(kd.Supervised):
+    """Ordinary training that somebody stops by Ctrl-C at a step, once."""
+
+    at: int | None = None
+    hard = False
+
+    def __init__(self, learner: torch.nn.Module) -> None:
+        super().__init__(learner)
+        self.calls = 0
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        self.calls += 1
+        if self.calls == Stopping.at:
+            Stopping.at = None
+            if Stopping.hard:
+                raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
+        return super().forward(batch)
+
+
+@pytest.fixture
+def stopping(monkeypatch) -> list[str]:
+    monkeypatch.setitem(recipe.OBJECTIVES, "stopping", Stopping)
+    monkeypatch.setattr(Stopping, "hard", False)
+    Path("stopping.toml").write_text(
+        'title = "s"\nbase = "glyphs"\n[data]\ncount = 64\n[model]\nname = "small_cnn"\nwidth = 4\n'
+        '[objective]\nname = "stopping"\n[fit]\nepochs = 3\nbatch_size = 16\n'
+    )
+    return ["run", "stopping.toml", "--seeds", "2"]
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_after_ctrl_c_the_same_command_ends_as_if_nothing_had_happened(command, root, stopping, monkeypatch, hard):
+    assert command(*stopping, "--results", "whole")[0] == 0
+
+    monkeypatch.setattr(Stopping, "at", 7)
+    monkeypatch.setattr(Stopping, "hard", hard)
+    code, _, err = command(*stopping)
+    assert code == 130
+    assert err.strip() == "Stopped. To go on: kdutils run stopping.toml --seeds 2"
+    assert not (root / "stopping" / "seed-0" / "record.json").exists()
+    assert not (root / "stopping" / "seed-1").exists()
+
+    code, out, _ = command(*stopping)
+    assert code == 0
+    assert "seed 0: going on" in out
+    assert "seed 1: training" in out
+    for seed in (0, 1):
+        here, there = root / "stopping" / f"seed-{seed}", Path("whole/stopping") / f"seed-{seed}"
+        assert torch.equal(weights(here), weights(there))
+        assert results.read_folder(here).test == results.read_folder(there).test
+        assert not (here / "training").exists()
+
+
+def test_after_kill_9_the_same_command_ends_as_if_nothing_had_happened(command, root, tmp_path):
+    arguments = ["run", "glyphs-labels", "--seeds", "1", *TINY, "--set", "fit.epochs=40", "fit.checkpoint_every=3"]
+    assert command(*arguments, "--results", "whole")[0] == 0
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(kd.__file__).parents[1])}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kdutils", *arguments], cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL
+    )
+    folder = root / "glyphs-labels" / "seed-0"
+    try:
+        deadline = time.monotonic() + 120
+        while not list(folder.glob("training/checkpoints/step-*.pt")):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.wait()
+    assert not (folder / "record.json").exists()
+    code, out, _ = command(*arguments)
+    assert code == 0
+    assert "going on" in out
+    assert torch.equal(weights(folder), weights(Path("whole/glyphs-labels/seed-0")))
+
+
+@pytest.mark.parametrize("place", ["stopping.toml", "results/stopping", "results/stopping/seed-0"])
+def test_resume_goes_on_from_a_recipe_or_a_folder_with_the_settings_of_the_run(
+    command, root, stopping, monkeypatch, place
+):
+    monkeypatch.setattr(Stopping, "at", 2)
+    assert command("run", "stopping.toml", "--set", "fit.epochs=2")[0] == 130
+    code, out, err = command("resume", place)
+    assert (code, err) == (0, "")
+    assert "seed 0: going on" in out
+    assert len(results.read("stopping")[0].epochs) == 2
+    assert results.read("stopping")[0].changed == {"fit.epochs": 2}
+
+
+def test_resume_of_what_is_finished_says_so(command, stopping):
+    command("run", "stopping.toml")
+    code, out, _ = command("resume", "stopping.toml")
+    assert code == 0
+    assert out.strip() == "nothing to resume: stopping, seed 0 finished already"
+
+
+def test_resume_where_nothing_is_says_how_to_begin(command, tmp_path):
+    code, _, err = command("resume", "glyphs-labels")
+    assert code == 2
+    assert "nothing to resume: no training in" in err
+    assert "start one with: kdutils run glyphs-labels" in err
+    code, _, err = command("resume", str(tmp_path))
+    assert code == 2
+    assert "nothing to resume" in err
+    code, _, err = command("resume", "glyphs-lables")
+    assert code == 2
+    assert "did you mean 'glyphs-labels'" in err
+
+
+def test_an_interrupted_run_is_not_continued_with_other_settings(command, stopping, monkeypatch):
+    monkeypatch.setattr(Stopping, "at", 2)
+    command("run", "stopping.toml")
+    code, _, err = command("run", "stopping.toml", "--set", "fit.epochs=9")
+    assert code == 2
+    assert "holds an interrupted training of 'stopping' with other settings: fit.epochs was 3, is 9" in err
+    code, out, err = command("run", "stopping.toml", "--set", "fit.epochs=9", "--dry-run")
+    assert code == 2
+    assert "seed 0: with other settings" in out
+
+
+def test_how_often_checkpoints_are_written_may_change_on_the_way(command, stopping, monkeypatch):
+    monkeypatch.setattr(Stopping, "at", 2)
+    command("run", "stopping.toml")
+    assert command("run", "stopping.toml", "--set", "fit.checkpoint_every=1")[0] == 0
+
+
+def test_restart_forgets_the_interrupted_training(command, root, stopping, monkeypatch):
+    monkeypatch.setattr(Stopping, "at", 6)
+    command("run", "stopping.toml")
+    code, _, _ = command("run", "stopping.toml", "--set", "fit.epochs=1", "--restart")
+    assert code == 0
+    assert len(results.read("stopping")[0].epochs) == 1
+
+
+def test_an_interrupted_student_is_not_continued_under_another_teacher(command, root, monkeypatch):
+    class StoppingTargets(kd.distill.SoftTargets):
+        def forward(self, batch: Batch) -> dict[str, Tensor]:
+            if Stopping.at is not None:
+                Stopping.at = None
+                signal.raise_signal(signal.SIGINT)
+            return super().forward(batch)
+
+    monkeypatch.setitem(recipe.OBJECTIVES, "soft_targets", StoppingTargets)
+    command("run", "glyphs-teacher", *TINY)
+    monkeypatch.setattr(Stopping, "at", 1)
+    student = ["run", "glyphs-soft-targets", "--seeds", "1", *TINY]
+    assert command(*student)[0] == 130
+    command("run", "glyphs-teacher", *TINY, "--set", "fit.learning_rate=1e-3", "--restart")
+    code, _, err = command(*student)
+    assert code == 2
+    assert "with another teacher, which was trained anew since" in err
+    assert command(*student, "--restart")[0] == 0
+
+
+def test_a_mistake_that_is_noticed_at_the_start_stands_in_nobodys_way(command, root):
+    assert command("run", "glyphs-labels", "--seeds", "1", *TINY, "--set", "fit.optimizer=adam")[0] == 2
+    assert command("resume", "glyphs-labels")[0] == 2
+    code, out, _ = command("run", "glyphs-labels", "--seeds", "1", *TINY)
+    assert code == 0
+    assert "seed 0: training" in out
+
+
+def test_a_damaged_state_is_named(command, root, stopping, monkeypatch):
+    monkeypatch.setattr(Stopping, "at", 2)
+    command("run", "stopping.toml")
+    (root / "stopping" / "seed-0" / "training" / "recipe.json").write_text("{")
+    code, _, err = command("run", "stopping.toml")
+    assert code == 2
+    assert "recipe.json is damaged" in err
+
+
+# What is missing
+
+
+def test_data_and_teacher_that_are_absent_are_both_named_before_anything_trains(command, root):
+    code, out, err = command("run", "cifar100-resnet20-soft-targets")
+    assert code == 2
+    assert out == ""
+    assert "the teacher 'cifar100-resnet56', seed 0, is not trained yet" in err
+    assert "kdutils run cifar100-resnet56" in err
+    assert "cifar-100-python.tar.gz is missing from" in err
+    assert "kdutils run cifar100-resnet20-soft-targets --download" in err
+    assert "Traceback" not in err
+    assert not root.exists()
+
+
+def test_a_finished_recipe_needs_no_data_and_no_teacher(command, root):
+    command("run", "glyphs-teacher", *TINY)
+    command("run", "glyphs-soft-targets", "--seeds", "1", *TINY)
+    (root / "glyphs-teacher").rename(root / "elsewhere")
+    assert command("run", "glyphs-soft-targets", "--seeds", "1", *TINY)[0] == 0
+    assert command("run", "glyphs-soft-targets", "--seeds", "2", *TINY)[0] == 2
+
+
+def test_a_dry_run_shows_everything_and_trains_nothing(command, root):
+    code, out, err = command("run", "cifar100-resnet20-soft-targets", "--dry-run", "--set", "fit.epochs=2")
+    assert code == 2  # as the run itself
+    assert '[objective]\nname = "soft_targets"\ntemperature = 4.0\nweight = 0.9' in out
+    assert "Tian, Krishnan and Isola" in out
+    assert "data: cifar100, missing" in out
+    assert "teacher: cifar100-resnet56, missing" in out
+    assert "steps: 1,564 (2 epochs of 782, batches of 64)" in out
+    assert "resnet20, 278,324 parameters" in out
+    assert "seed 0: not begun" in out
+    assert "is not trained yet" in err
+    assert not root.exists()
+
+
+def test_a_dry_run_of_what_can_run_succeeds(command, root):
+    code, out, err = command("run", "glyphs-labels", "--dry-run", "--set", "data.count=65", "fit.batch_size=32")
+    assert (code, err) == (0, "")
+    assert "data: glyphs, there: 65 training, 65 validation, 65 test images" in out
+    assert "steps: 40 (20 epochs of 2, batches of 32)" in out  # the last sample would be a batch of its own
+    assert not root.exists()
+
+
+def test_the_steps_of_a_dry_run_are_those_of_the_run(command):
+    setting = ["--seeds", "1", *TINY, "--set", "data.count=65"]
+    _, out, _ = command("run", "glyphs-labels", "--dry-run", *setting)
+    command("run", "glyphs-labels", *setting)
+    assert f"steps: {results.read('glyphs-labels')[0].steps} " in out
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "glyphs-label"], "did you mean 'glyphs-labels'"),
+        (["run", "glyphs-labels", "--set", "fit.epoch=1"], "did you mean 'fit.epochs'?"),
+        (["run", "glyphs-labels", "--seeds", "0"], "--seeds=0 is none; for seed 0 alone write --seeds 0,"),
+        (["run", "glyphs-labels", "--seeds", "1,1"], "--seeds must be different"),
+        (["run", "glyphs-labels", "--seeds", "two"], "--seeds must be whole numbers"),
+        (["run", "glyphs-labels", "--device", "gpu"], "device='gpu' is not known; present here: "),
+        (["run", "glyphs-labels", "--set", "data.count=64", "fit.batch_size=65"], "batch_size=65 is larger than"),
+        (["run", "glyphs-labels", "--set", "fit.precision=fp16"], "precision='fp16' wants a GPU"),
+        (["run", "glyphs-labels", "--set", "fit.optimizer=adam"], "did you mean 'adamw'"),
+        (["run", "glyphs-labels", "--set", "model.width=0"], "width must be a whole number of at least 1"),
+        (["run", "nowhere.toml"], "there is no such file"),
+        (["evaluate", "glyphs-labels"], "has no finished run"),
+        (["evaluate", "glyphs-label"], "did you mean 'glyphs-labels'"),
+        (["evaluate", "."], "no finished run and no saved model"),
+        (["evaluate", ".", "--set", "fit.epochs=1"], "only settings of data have a meaning here; got fit"),
+        (["export", "glyphs-labels", "x.onnx"], "has no finished run"),
+        (["bench", "glyphs-labels", "--batch", "many"], "--batch must be whole numbers"),
+        (["bench", "glyphs-labels", "--precision", "fp33"], "did you mean 'fp32'"),
+        (["bench", "glyphs-labels", "--steps", "0"], "steps must be at least 1"),
+    ],
+)  # fmt: skip
+def test_an_error_is_one_line_and_exit_code_2(command, arguments, message):
+    code, _, err = command(*arguments)
+    assert code == 2
+    assert err.startswith("kdutils: ")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_a_loss_that_runs_away_is_an_error_in_words(command):
+    code, _, err = command("run", "glyphs-labels", "--seeds", "1", *TINY, "--set", "fit.learning_rate=1e30")
+    assert code == 2
+    assert "A smaller learning_rate often helps" in err
+
+
+def test_what_nobody_foresaw_keeps_its_traceback(monkeypatch):
+    def broken(learner: torch.nn.Module) -> kd.Objective:
+        raise ValueError("not in words for people")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runs, "outline", lambda *arguments: ())  # a bug that shows inside the package
+        with pytest.raises(ValueError, match="not enough values to unpack"):
+            main(["run", "glyphs-labels", "--dry-run"])
+    monkeypatch.setitem(recipe.OBJECTIVES, "broken", broken)
+    Path("mine.toml").write_text(
+        'title = "m"\nbase = "glyphs"\n[data]\ncount = 64\n[model]\nname = "small_cnn"\n[objective]\nname = "broken"\n'
+    )
+    with pytest.raises(ValueError, match="not in words"):
+        main(["run", "mine.toml"])
+
+
+def test_a_results_folder_that_cannot_be_written_is_named(command):
+    Path("file").write_text("")
+    code, _, err = command("run", "glyphs-labels", "--seeds", "1", *TINY, "--results", "file")
+    assert code == 2
+    assert "file" in err
+    assert "Traceback" not in err
+
+
+def test_no_command_shows_the_help(command):
+    code, out, _ = command()
+    assert code == 0
+    for name in ("list", "run", "resume", "evaluate", "export", "bench"):
+        assert name in out
+
+
+def test_an_unknown_command_ends_with_exit_code_2(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["train"])
+    assert ended.value.code == 2
+
+
+# Listing, measuring, exporting
+
+
+def test_list_shows_every_recipe_with_its_data_its_number_and_what_was_measured(command):
+    command("run", "glyphs-labels", "--seeds", "1", *TINY)
+    code, out, _ = command("list")
+    lines = {line.split()[0]: line for line in out.splitlines()}
+    assert code == 0
+    assert set(recipe.names()) <= set(lines)
+    assert "cifar100" in lines["cifar100-resnet20-soft-targets"]
+    assert "70.66 %" in lines["cifar100-resnet20-soft-targets"]
+    assert lines["glyphs-labels"].endswith("changed")  # what was run is not what the recipe says
+
+
+def test_list_shows_models_and_data(command):
+    _, out, err = command("list", "models")
+    assert err == ""
+    assert "resnet20" in out
+    assert "278,324" in out
+    _, out, _ = command("list", "data")
+    assert "cifar100" in out
+
+
+def test_evaluate_measures_again_what_the_run_recorded(command, root):
+    command("run", "glyphs-labels", "--seeds", "2", *TINY)
+    for place in ("glyphs-labels", str(root / "glyphs-labels")):
+        code, out, err = command("evaluate", place)
+        assert (code, err) == (0, "")
+        for one in results.read("glyphs-labels"):
+            (line,) = (line for line in out.splitlines() if line.startswith(f"glyphs-labels, seed {one.seed} "))
+            assert f"{100 * one.accuracy:.2f} %" in line
+            assert f"{100 * one.test['calibration error']:.2f} %" in line
+            assert f"{one.test['negative log-likelihood']:.4f} nats" in line
+        assert f"{one.cost['parameters']:,}" in out
+
+
+def test_evaluate_takes_other_data_standardized_as_in_training(command, root):
+    command("run", "glyphs-labels", "--seeds", "1", *TINY)
+    code, out, err = command("evaluate", "glyphs-labels", "--set", "data.test.seed=9", "data.count=100")
+    assert (code, err) == (0, "")
+    raw = kd.data.glyphs("alphanumerics", 64, seed=0)
+    test = kd.data.glyphs("alphanumerics", 100, seed=9, fonts="test").standardized(like=raw)
+    accuracy = kd.measure.accuracy(models.load(root / "glyphs-labels" / "seed-0" / "model"), test)
+    assert f"{100 * accuracy:.2f} %" in out
+    assert "100 test images" in out
+
+
+def test_evaluate_finds_the_part_again_that_was_held_out_of_the_whole(command):
+    Path("mine.toml").write_text(
+        'title = "m"\n[data]\nname = "digits"\nstandardize = true\ntest = { fraction = 0.3 }\n'
+        'validation = { fraction = 0.1 }\n[mix]\nmixup = 0.2\n[model]\nname = "small_cnn"\nwidth = 4\n'
+        "[fit]\nepochs = 1\n"
+    )
+    assert command("run", "mine.toml")[0] == 0
+    (one,) = results.read("mine")
+    assert one.data == {"name": "digits", "train": 1132, "validation": 126, "test": 539}
+    code, out, err = command("evaluate", "mine.toml")
+    assert (code, err) == (0, "")
+    assert f"{100 * one.accuracy:.2f} %" in out
+    assert f"{one.test['negative log-likelihood']:.4f} nats" in out
+
+
+def test_evaluate_takes_a_model_without_a_record_if_told_the_data(command):
+    model = models.small_cnn(classes=10, width=4)
+    models.save(model, "saved")
+    code, _, err = command("evaluate", "saved")
+    assert code == 2
+    assert "pass --data" in err
+    code, out, err = command("evaluate", "saved", "--data", "digits")
+    assert (code, err) == (0, "")
+    assert f"{100 * kd.measure.accuracy(model, kd.data.digits().standardized()):.2f} %" in out
+    code, _, err = command("evaluate", "saved", "--data", "glyphs")
+    assert code == 2
+    assert "model has 10 outputs for the 62 classes" in err
+    code, _, err = command("evaluate", "saved", "--data", "digit")
+    assert code == 2
+    assert "did you mean 'digits'" in err
+
+
+def test_evaluate_of_pictures_wants_their_folder_again(command, pictures):
+    command("run", "cifar10-resnet56", *SMALL_CIFAR, f"data.root={pictures}")
+    code, _, err = command("evaluate", "cifar10-resnet56")
+    assert code == 2
+    assert "--set data.root=FOLDER" in err
+    code, out, err = command("evaluate", "cifar10-resnet56", "--set", f"data.root={pictures}")
+    assert (code, err) == (0, "")
+    assert f"{100 * results.read('cifar10-resnet56')[0].accuracy:.2f} %" in out
+
+
+def test_an_exported_model_gives_the_same_logits_in_another_runtime(command, root):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    command("run", "glyphs-labels", "--seeds", "1", *TINY)
+    code, out, err = command("export", "glyphs-labels", "model.onnx")
+    assert (code, err) == (0, "")
+    assert "largest difference from the model on random images" in out
+    assert json.dumps(results.read("glyphs-labels")[0].statistics) in out
+    images = torch.randn(7, 1, 16, 16, generator=torch.Generator().manual_seed(5))
+    session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
+    (logits,) = session.run(None, {"images": images.numpy()})
+    with torch.no_grad():
+        expected = models.load(root / "glyphs-labels" / "seed-0" / "model")(images)
+    torch.testing.assert_close(torch.from_numpy(logits), expected, atol=1e-4, rtol=1e-4)
+    assert [path.name for path in Path().iterdir() if "onnx" in path.name or "export" in path.name] == ["model.onnx"]
+
+
+def test_a_model_without_a_record_is_exported_when_told_its_images(command):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    models.save(models.resnet8(classes=10), "saved")
+    code, _, err = command("export", "saved", "model.onnx")
+    assert code == 2
+    assert "pass --shape, such as 3,32,32" in err
+    code, _, err = command("export", "saved", "model.onnx", "--shape", "3,32,32")
+    assert (code, err) == (0, "")
+    assert Path("model.onnx").is_file()
+
+
+def test_an_export_that_differs_is_not_written(command, monkeypatch):
+    pytest.importorskip("onnxscript")
+    from kdutils.command import export
+
+    models.save(models.small_cnn(width=4), "saved")
+    monkeypatch.setattr(export, "_run", lambda path, images: torch.zeros(len(images), 10))
+    code, _, err = command("export", "saved", "model.onnx", "--shape", "1,16,16")
+    assert code == 2
+    assert "the exported model differs from its origin" in err
+    assert not Path("model.onnx").exists()
+
+
+def test_export_without_its_packages_says_how_to_install_them(command, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "onnxruntime" else find(name, *rest)
+    )
+    models.save(models.small_cnn(width=4), "saved")
+    code, _, err = command("export", "saved", "model.onnx", "--shape", "1,16,16")
+    assert code == 2
+    assert err.strip() == 'kdutils: export wants onnxruntime; install with: pip install "kdutils[onnx]"'
+
+
+# Speed
+
+
+def test_bench_has_a_row_for_each_batch_and_precision(command):
+    code, out, err = command(
+        "bench", "glyphs-soft-targets", "--batch", "8,16", "--precision", "fp32,bf16", "--steps", "2", "--set",
+        "data.count=64", "model.width=4",
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    found = [line.split()[:3] for line in out.splitlines()[1:5]]
+    assert found == [[batch, precision, "eager"] for batch in ("8", "16") for precision in ("fp32", "bf16")]
+    assert "training on random images" in out
+
+
+def test_bench_needs_neither_the_data_nor_a_teacher(command, root):
+    code, _, err = command(
+        "bench", "cifar100-resnet20-soft-targets", "--batch", "4", "--steps", "1", "--set", "model.name=resnet8"
+    )
+    assert (code, err) == (0, "")
+    assert not root.exists()
+
+
+def test_speed_is_images_over_seconds_and_more_work_takes_longer():
+    small, large = (
+        bench.speed(recipe.load("glyphs-labels", [f"model.width={width}", "data.count=64"]), 16, steps=3, repeats=3)
+        for width in (2, 48)
+    )
+    assert small.low <= small.images_per_second <= small.high
+    assert small.images_per_second > 2 * large.images_per_second
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_a_row_and_not_the_end(command, monkeypatch):
+    def full(*arguments: object, **options: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(bench, "fit", full)
+    code, out, _ = command("bench", "glyphs-labels", "--batch", "8", "--steps", "1", "--set", "data.count=64")
+    assert code == 0
+    assert "out of memory" in out
+
+
+def test_float32_products_are_as_they_were_after_a_measurement():
+    kinds = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [kind.allow_tf32 for kind in kinds]
+    with bench._products("tf32"):
+        assert all(kind.allow_tf32 for kind in kinds)
+    with bench._products("fp32"):
+        assert not any(kind.allow_tf32 for kind in kinds)
+    assert [kind.allow_tf32 for kind in kinds] == before
+
+
+# As a program
+
+
+def test_two_processes_write_one_record(root, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "kdutils",
+         "run", "glyphs-labels", "--seeds", "1", "--device", "cpu", *TINY],
+        cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(kd.__file__).parents[1])},
+        capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("glyphs-labels, seed 0: training") == 1
+    (one,) = results.read("glyphs-labels")
+    assert one.hardware["processes"] == 2
+    assert one.steps == 8
+
+
+def test_the_same_command_line_is_a_module(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "kdutils", "list", "data"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(Path(kd.__file__).parents[1])},
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert "cifar100" in done.stdout
+
+
+def test_importing_the_package_does_not_import_the_command_line():
+    code = "import sys, kdutils; print([name for name in sys.modules if name.startswith('kdutils.command')])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(Path(kd.__file__).parents[1])},
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == "[]"
+
+
+def test_only_the_first_process_speaks_and_the_others_name_themselves(command, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    code, out, err = command("run", "glyphs-label")
+    assert (code, out) == (2, "")
+    assert err.startswith("process 1: kdutils: ")
+    assert not runs.is_main_process()
