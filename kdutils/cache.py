@@ -109,7 +109,7 @@ class Cached(nn.Module):
         from filelock import FileLock
 
         wanted = self._identity()
-        self._fingerprint = wanted["teacher"]
+        self.fingerprint = wanted["teacher"]
         with FileLock(self.folder / ".lock"):
             found = None if refresh else _read_record(self.folder)
             if found is None:
@@ -304,9 +304,9 @@ class Cached(nn.Module):
         if self._versions() == self._state:
             return
         now = model_fingerprint(self.teacher.inner)
-        if now != self._fingerprint:
+        if now != self.fingerprint:
             raise ValueError(
-                f"the teacher changed after the cache in {self.folder} was opened (fingerprint {self._fingerprint}, "
+                f"the teacher changed after the cache in {self.folder} was opened (fingerprint {self.fingerprint}, "
                 f"now {now}); make a cache of it as it is now, with refresh=True or in another folder"
             )
         self._state = self._versions()

@@ -6,6 +6,7 @@ import io
 import random
 import re
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,6 +78,7 @@ def newest(folder: Path) -> tuple[int, dict[str, Any]] | None:
     for step in steps:
         path = folder / f"step-{step:09d}.pt"
         try:
+            _require_whole(path)
             return step, torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # a damaged archive fails in many ways, none of which may end the training
             warnings.warn(
@@ -86,6 +88,13 @@ def newest(folder: Path) -> tuple[int, dict[str, Any]] | None:
     if steps:
         raise ValueError(f"every checkpoint in {folder} is damaged; resume=False starts over")
     return None
+
+
+def _require_whole(path: Path) -> None:
+    """Raise unless every byte is as it was written: the archive has checksums, and torch does not look at them."""
+    with zipfile.ZipFile(path) as archive:
+        if (damaged := archive.testzip()) is not None:
+            raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
 
 
 def clear(folder: Path) -> None:

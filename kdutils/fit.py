@@ -35,7 +35,7 @@ from kdutils import checkpoint
 from kdutils.checks import require_choice, require_device, require_folder, require_fraction, require_positive
 from kdutils.data.draws import mixed_seed
 from kdutils.data.record import Augmentation, Batch, Dataset, Mixing, Part, Source
-from kdutils.describe import described
+from kdutils.describe import described, fingerprint, model_fingerprint
 from kdutils.files import write_atomically
 from kdutils.optimize import Rate, Schedule, optimizer_for, parameter_groups, schedule_for
 from kdutils.teacher import Frozen, is_teacher
@@ -47,6 +47,9 @@ __all__ = ["Combined", "History", "Objective", "Supervised", "fit", "require_cla
 
 CHECK_EVERY = 50
 """Steps between two looks at the losses; each look waits for the device."""
+
+NOT_SETTINGS = ("training", "progress")
+"""Numbers of an objective that change as it trains."""
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -297,7 +300,9 @@ def fit(
     stepper = optimizer_for(optimizer, groups, learning_rate, weight_decay)
     settings = {
         "state": {name: list(getattr(value, "shape", [])) for name, value in _changing(objective).items()},
-        "data": f"{train.name}, {len(train)} samples",
+        "objective": _objective_in_words(objective),
+        "teachers": [] if output is None else _teacher_fingerprints(objective),
+        "data": f"{train.name}, {len(train)} samples" + ("" if output is None else _data_fingerprint(train)),
         "epochs": epochs,
         "batch_size": batch_size,
         "accumulate": accumulate,
@@ -393,8 +398,7 @@ def _accelerator(device: Any, output: Path | None, trackers: str | Sequence[str]
     launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
     if not launched:  # its settings are kept for the whole process: another training may have had others
         AcceleratorState._reset_state(reset_partial_state=True)
-    where = torch.device("cpu") if launched or device is None else require_device(device)
-    cpu = device is not None and where.type == "cpu"
+    cpu = require_device(None if launched and device is None else device).type == "cpu"
     names = [trackers] if isinstance(trackers, str) else list(trackers)
     return Accelerator(cpu=cpu, log_with=names or None, project_dir=output)
 
@@ -422,6 +426,34 @@ def _changing(objective: nn.Module) -> dict[str, Any]:
             place = (value.data_ptr(), value.shape) if isinstance(value, Tensor) and value.numel() else name
             once.setdefault(place, (name, value))
     return dict(once.values())
+
+
+def _objective_in_words(objective: nn.Module) -> dict[str, Any]:
+    """The class of each objective in it, and its public numbers and texts: two trainings that differ in them differ."""
+    words = {}
+    for name, part in objective.named_modules():
+        if isinstance(part, Objective):
+            public = {key: value for key, value in vars(part).items() if key[0] != "_" and key not in NOT_SETTINGS}
+            plain = {key: value for key, value in public.items() if isinstance(value, int | float | str)}
+            words[name or "objective"] = {"class": type(part).__qualname__, **plain}
+    return words
+
+
+def _teacher_fingerprints(objective: nn.Module) -> list[str]:
+    found = []
+    for part in objective.modules():
+        if isinstance(part, Frozen):
+            found.append(model_fingerprint(part))
+        elif is_teacher(part):
+            found.append(str(getattr(part, "fingerprint", "")))
+    return found
+
+
+def _data_fingerprint(data: Source) -> str:
+    if not isinstance(data, Dataset):
+        return ""
+    tensors = [data.images] if data.labels is None else [data.images, data.labels]
+    return f", checksum {fingerprint(tensors)}"
 
 
 def _wrap(objective: Objective, accelerator: Accelerator) -> nn.Module:

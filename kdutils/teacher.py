@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kdutils.data.record import Batch, Dataset
+from kdutils.describe import fingerprint
 
 __all__ = ["Frozen", "Recorded", "as_teacher", "is_teacher"]
 
@@ -68,6 +69,7 @@ class Recorded(nn.Module):
         self.register_buffer("keys", _keys(data.images), persistent=False)
         self.name = data.name
         self.lookups = 0
+        self.fingerprint = fingerprint([self.outputs])
 
     def lookup(self, batch: Batch) -> Tensor:
         """The outputs for this batch, (batch, ...).

@@ -653,12 +653,14 @@ def test_an_export_that_differs_is_not_written(command, monkeypatch):
 def test_export_without_its_packages_says_how_to_install_them(command, monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *rest: None if name == "onnxruntime" else find(name, *rest)
+        importlib.util, "find_spec", lambda name, *rest: None if name.startswith("onnx") else find(name, *rest)
     )
     models.save(models.small_cnn(width=4), "saved")
     code, _, err = command("export", "saved", "model.onnx", "--shape", "1,16,16")
     assert code == 2
-    assert err.strip() == 'kdutils: export wants onnxruntime; install with: pip install "kdutils[onnx]"'
+    assert (
+        err.strip() == 'kdutils: export wants onnx, onnxscript, onnxruntime; install with: pip install "kdutils[onnx]"'
+    )
 
 
 # Speed

@@ -47,7 +47,7 @@ def main(kind: str, out: str, *changes: str) -> None:
     objective = kd.distill.SoftTargets(student, teacher) if kind == "teacher" else Hints(student, teacher)
     options = {name: int(value) for name, value in (change.split("=") for change in changes)}
     history = kd.fit(
-        objective, data, validate=data, augment=affine(), mix=mix, clip=0.5, learning_rate=1e-2, device="cpu",
+        objective, data, validate=data, augment=affine(), mix=mix, clip=0.5, learning_rate=1e-2,
         seed=5, progress=False, **{"epochs": 3, "batch_size": 8, **options},
     )  # fmt: skip
     if PartialState().is_main_process:

@@ -21,14 +21,14 @@ class Fragile(kd.Objective):
 
     def __init__(self, learner: nn.Module, teacher: nn.Module, fatal: int) -> None:
         super().__init__()
-        self.learner, self.fatal = learner, fatal
+        self.learner, self._fatal = learner, fatal
         self.soft = kd.distill.SoftTargets(learner, teacher)
         self.scale = nn.Parameter(torch.ones(()))
         self.register_buffer("calls", torch.zeros((), dtype=torch.long))
 
     def forward(self, batch: kd.Batch) -> dict[str, torch.Tensor]:
         self.calls += 1
-        if int(self.calls) == self.fatal:
+        if int(self.calls) == self._fatal:
             os.kill(os.getpid(), signal.SIGKILL)
         chance = random.random() + np.random.rand() + torch.rand(()).item()  # noqa: NPY002
         terms = self.soft(batch)
