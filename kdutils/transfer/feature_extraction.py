@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -151,7 +151,7 @@ class Probe:
     classes: tuple[str, ...]
     dimension: int
     chosen: dict[str, Any]
-    tried: dict[float, float] = field(default_factory=dict)
+    tried: dict[float, float]
 
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value:g}" for name, value in self.chosen.items())
@@ -223,7 +223,7 @@ def linear_probe(
     rows, labels = _require_training("train", train)
     if C is not None:
         require_positive(C=C)
-        return Probe(_logistic(C).fit(rows, labels), train.classes, rows.shape[1], {"C": C})
+        return Probe(_logistic(C).fit(rows, labels), train.classes, rows.shape[1], {"C": C}, {})
     if not strengths:
         raise ValueError("strengths must hold at least one value of C; got none")
     require_positive(**{f"strengths[{number}]": value for number, value in enumerate(strengths)})
@@ -231,7 +231,7 @@ def linear_probe(
     folds = min(FOLDS, int(np.bincount(labels).min()))
     if validate is not None:
         for value in ordered:
-            fitted = Probe(_logistic(value).fit(rows, labels), train.classes, rows.shape[1], {"C": value})
+            fitted = Probe(_logistic(value).fit(rows, labels), train.classes, rows.shape[1], {"C": value}, {})
             tried[value] = fitted.accuracy(validate)
     elif folds > 1:
         splits = StratifiedKFold(folds, shuffle=True, random_state=0)
@@ -260,7 +260,7 @@ def knn_probe(train: Dataset, k: int = 5, metric: Literal["cosine", "euclidean"]
     if not 1 <= k <= len(rows):
         raise ValueError(f"k must be at least 1 and at most the {len(rows)} samples of {train.name!r}; got {k}")
     neighbors = make_pipeline(KNeighborsClassifier(k, weights="distance", metric=metric))
-    return Probe(neighbors.fit(rows, labels), train.classes, rows.shape[1], {"k": k})
+    return Probe(neighbors.fit(rows, labels), train.classes, rows.shape[1], {"k": k}, {})
 
 
 def layer_curve(
