@@ -1,0 +1,77 @@
+"""The program that measures accuracy against the number of labels, on a folder of a few small pictures."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("efficientnet_lite_pytorch", reason="the backbone is an optional extra")
+torchvision = pytest.importorskip("torchvision")
+
+from benchmarks import label_efficiency  # noqa: E402
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Bright and dark noise, eight pictures of each for training and four for the test."""
+    generator = torch.Generator().manual_seed(0)
+    for part, count in (("train", 8), ("test", 4)):
+        for name, low in (("bright", 200), ("dark", 20)):
+            folder = tmp_path / "pictures" / part / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = torch.randint(low, low + 32, (3, 8, 8), generator=generator, dtype=torch.uint8)
+                torchvision.io.write_png(pixels, str(folder / f"{number}.png"))
+    return tmp_path / "pictures"
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(label_efficiency, "STEPS", 2)
+    monkeypatch.setattr(label_efficiency, "LEAST_EPOCHS", 1)
+
+
+def measure(pictures: Path, out: Path, *more: str) -> int:
+    options = ["--labels", "1,4", "--seeds", "2", "--size", "32", "--pixels", "8", "--out", str(out), *more]
+    return label_efficiency.main([str(pictures), *options])
+
+
+def test_every_method_is_measured_once_for_every_number_of_labels_and_seed(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "results" / "record.json"
+    measure(pictures, out)
+    record = json.loads(out.read_text())
+    wanted = {(m, k, s) for m in label_efficiency.METHODS for k in (1, 4) for s in (0, 1)}
+    assert {(one["method"], one["labels"], one["seed"]) for one in record["results"]} == wanted
+    assert len(record["results"]) == len(wanted)
+    assert record["settings"] == {"data": "pictures", "pixels": 8, "size": 32, "tested": 8}
+    probes = [o["accuracy"] for o in record["results"] if o["method"] == "probe" and o["labels"] == 4]
+    assert min(probes) > 0.9  # bright and dark are not hard to tell apart
+    assert capsys.readouterr().out.count("|") == 5 * 4
+
+
+def test_a_second_run_measures_only_what_is_missing(pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "record.json"
+    measure(pictures, out, "--methods", "probe")
+    first = json.loads(out.read_text())["results"]
+    measure(pictures, out, "--methods", "probe,from scratch")
+    both = json.loads(out.read_text())["results"]
+    assert both[: len(first)] == first  # the seconds too: nothing was measured again
+    assert {one["method"] for one in both[len(first) :]} == {"from scratch"}
+
+
+def test_results_of_other_pictures_are_not_mixed_in(pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "record.json"
+    measure(pictures, out, "--methods", "probe")
+    before = out.read_bytes()
+    with pytest.raises(ValueError, match="choose another --out"):
+        measure(pictures, out, "--methods", "probe", "--tested", "4")
+    assert out.read_bytes() == before
+
+
+def test_an_unknown_method_is_refused(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        measure(pictures, tmp_path / "record.json", "--methods", "prob")
+    assert "unknown: prob" in capsys.readouterr().err
