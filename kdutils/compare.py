@@ -177,7 +177,13 @@ class Comparison:
 
         if baseline is None:
             return plot.intervals([self.estimate(m, metric) for m in self.methods])
-        return plot.intervals([self.difference(m, baseline, metric) for m in self.methods if m != baseline])
+        others = [method for method in self.methods if method != baseline]
+        figure = plot.intervals([self.difference(method, baseline, metric) for method in others])
+        panel = figure.axes[0]
+        panel.set_yticks(panel.get_yticks(), others)  # the baseline once, below, so that labels stay short
+        unit = " (points)" if self._metric(metric) in PERCENT else ""
+        panel.set_xlabel(f"{self._metric(metric)} − {baseline}{unit}")
+        return figure
 
     def _repr_html_(self) -> str:
         return self.table()._repr_html_()

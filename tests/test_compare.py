@@ -75,7 +75,9 @@ def test_the_table_shows_percent_for_accuracy_and_plain_numbers_for_the_rest():
 def test_a_comparison_draws_estimates_and_differences():
     comparison = compare({"a": lambda s: 0.1 * s, "b": lambda s: 0.1 * s + 0.3}, progress=False)
     assert [label.get_text() for label in comparison.plot().axes[0].get_yticklabels()] == ["a", "b"]
-    assert "percentage points" in comparison.plot(baseline="a").axes[0].get_xlabel()
+    panel = comparison.plot(baseline="a").axes[0]
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["b"]
+    assert panel.get_xlabel() == "accuracy − a (points)"
 
 
 @pytest.mark.parametrize(
