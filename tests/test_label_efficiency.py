@@ -52,10 +52,13 @@ def test_every_method_is_measured_once_for_every_number_of_labels_and_seed(
     assert capsys.readouterr().out.count("|") == 5 * 4
 
 
-def test_a_second_run_measures_only_what_is_missing(pictures: Path, tmp_path: Path) -> None:
+def test_a_second_run_measures_only_what_is_missing(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "record.json"
     measure(pictures, out, "--methods", "probe")
     first = json.loads(out.read_text())["results"]
+    monkeypatch.setitem(label_efficiency.METHODS, "probe", lambda *_: pytest.fail("measured again"))
     measure(pictures, out, "--methods", "probe,from scratch")
     both = json.loads(out.read_text())["results"]
     assert both[: len(first)] == first
