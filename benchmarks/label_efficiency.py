@@ -14,6 +14,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -71,15 +72,17 @@ class Study:
         test = kd.data.image_folder(folder / "test", pixels, classes=self.pool.classes)
         self.test = test if tested is None else test.few(tested // len(test.classes), SEED_OF_TEST)
         self.size, self.device, self.file = size, device, results
-        self.settings = {"data": folder.resolve().name, "pixels": pixels, "size": size, "tested": len(self.test)}
+        self.settings = {
+            "settings": {"data": folder.resolve().name, "pixels": pixels, "size": size, "tested": len(self.test)},
+            "recipe": {"steps": STEPS, "least_epochs": LEAST_EPOCHS, "batch_size": BATCH, "rates": RATES},
+        }
         self.found: list[dict[str, Any]] = []
         if results.is_file():
             record = json.loads(results.read_text(encoding="utf-8"))
-            if record["settings"] != self.settings:
-                raise ValueError(f"{results} is of {record['settings']}, not of {self.settings}; choose another --out")
+            for key, wanted in self.settings.items():
+                if record[key] != wanted:
+                    raise ValueError(f"{results} is of {record[key]}, not of {wanted}; choose another --out")
             self.found = record["results"]
-        self.large_test: kd.Dataset | None = None
-        self.test_features: kd.Dataset | None = None
 
     def run(self, method: str, labels: int, seed: int) -> None:
         """Measure one method once, unless it was."""
@@ -93,9 +96,7 @@ class Study:
 
     def write(self) -> None:
         """The record, whole or not at all."""
-        record = {
-            "settings": self.settings,
-            "recipe": {"steps": STEPS, "least_epochs": LEAST_EPOCHS, "batch_size": BATCH, "rates": RATES},
+        record = self.settings | {
             "commit": machine.commit(),
             "versions": machine.versions(),
             "hardware": machine.hardware(self.device),
@@ -105,17 +106,19 @@ class Study:
         head = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in record.items())
         write_atomically(self.file, f'{{\n{head},\n"results": [\n{lines}\n]\n}}\n'.encode())
 
-    def tests(self) -> kd.Dataset:
-        """The test pictures for the backbone, made once."""
-        if self.large_test is None:
-            self.large_test = prepared(self.test, self.size)
-        return self.large_test
+    @cached_property
+    def large_test(self) -> kd.Dataset:
+        """The test pictures for the backbone."""
+        return prepared(self.test, self.size)
+
+    @cached_property
+    def test_features(self) -> kd.Dataset:
+        """What the frozen backbone makes of the test pictures."""
+        return kd.transfer.features(kd.models.imagenet_backbone(), self.large_test, device=self.device)
 
     def probed(self, few: kd.Dataset, seed: int) -> float:
         """A linear probe on the frozen backbone."""
         backbone = kd.models.imagenet_backbone()
-        if self.test_features is None:
-            self.test_features = kd.transfer.features(backbone, self.tests(), device=self.device)
         found = kd.transfer.features(backbone, prepared(few, self.size), device=self.device)
         return kd.transfer.linear_probe(found, strengths=STRENGTHS).accuracy(self.test_features)
 
@@ -124,7 +127,7 @@ class Study:
         torch.manual_seed(seed)
         model = kd.models.imagenet_backbone(classes=len(few.classes))
         trained(model, prepared(few, self.size), "fine-tuned", seed, self.device)
-        return kd.measure.accuracy(model, self.tests())
+        return kd.measure.accuracy(model, self.large_test)
 
     def from_scratch(self, few: kd.Dataset, seed: int) -> float:
         """A ResNet-20 on the pictures as they are."""

@@ -78,3 +78,20 @@ def test_an_unknown_method_is_refused(pictures: Path, tmp_path: Path, capsys: py
     with pytest.raises(SystemExit):
         measure(pictures, tmp_path / "record.json", "--methods", "prob")
     assert "unknown: prob" in capsys.readouterr().err
+
+
+def test_results_of_another_recipe_are_not_mixed_in(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "record.json"
+    measure(pictures, out, "--methods", "probe")
+    monkeypatch.setattr(label_efficiency, "STEPS", 3)
+    with pytest.raises(ValueError, match="choose another --out"):
+        measure(pictures, out, "--methods", "probe")
+
+
+def test_the_table_in_the_readme_is_that_of_the_record() -> None:
+    root = Path(label_efficiency.__file__).parents[1]
+    record = json.loads((root / "results/label-efficiency/cifar10.json").read_text(encoding="utf-8"))
+    text = (root / "benchmarks/README.md").read_text(encoding="utf-8")
+    assert label_efficiency.table(record["results"]) in text
