@@ -3,6 +3,8 @@
 The Colab form of each chapter is put alone into an empty folder and run to its end, in an environment that has torch,
 torchvision, numpy, matplotlib and Jupyter, and no `kdutils`: the set-up cell must install it, from this checkout, and
 must leave torch, torchvision and numpy alone. Only Colab itself can show more; the weekly workflow asks its image.
+
+The environment is made of the packages that the book's own one has, as links, so it costs neither a download nor disk.
 """
 
 import os
@@ -12,10 +14,13 @@ import sys
 import tempfile
 import time
 import venv
+from collections.abc import Callable, Iterable
+from importlib.metadata import Distribution, distribution
 from pathlib import Path
 from typing import Any
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tools import notebooks
 from tools.built import Book
@@ -27,32 +32,57 @@ PYTHON = FOLDER / "env" / "bin" / "python"
 STAMP = FOLDER / "env" / "made-for.txt"
 KEPT = ("torch", "torchvision", "numpy")
 GIVEN = (*KEPT, "matplotlib", "ipykernel", "nbclient")
+EXECUTE = "from nbclient.cli import main; main()"
 SECONDS = 900
 """A chapter that takes longer hangs; being over its budget is reported, since machines differ."""
 
 
-def pins(requirements: str, names: tuple[str, ...] = GIVEN) -> list[str]:
-    """The lines of ``requirements`` (the text of a requirements file) that fix the versions of ``names``.
+def needed(names: Iterable[str], find: Callable[[str], Distribution] = distribution) -> dict[str, Distribution]:
+    """The installed packages of these names, and what they require here, by normalized name.
 
     Raises:
-        ValueError: if one of them is not fixed there.
+        PackageNotFoundError: if one of them is not installed.
     """
-    lines = (line.split("#")[0].strip() for line in requirements.splitlines())
-    fixed = {Requirement(line).name: line for line in lines if line and not line.startswith("-")}
-    missing = [name for name in names if "==" not in fixed.get(name, "")]
-    if missing:
-        raise ValueError(f"requirements.txt must fix the versions of {', '.join(missing)} (name==version)")
-    return [fixed[name] for name in names]
+    found: dict[str, Distribution] = {}
+    wanted = [canonicalize_name(name) for name in names]
+    while wanted:
+        name = wanted.pop()
+        if name not in found:
+            found[name] = find(name)
+            required = [Requirement(line) for line in found[name].requires or ()]
+            wanted += [
+                canonicalize_name(r.name) for r in required if r.marker is None or r.marker.evaluate({"extra": ""})
+            ]
+    return found
 
 
-def prepare(wanted: list[str]) -> None:
-    """Make the environment, unless the one that is there was made for the same versions."""
-    text = "\n".join([sys.version, *wanted])
+def place(package: Distribution, folder: Path) -> None:
+    """Put the files of an installed package at the same places below ``folder``, without its scripts.
+
+    They are hard links where the disk allows: torch is several GB, and pip replaces files, it does not write into them.
+    """
+    for file in package.files or ():
+        source = Path(os.path.normpath(file.locate()))  # type: ignore[arg-type]
+        inside = source.relative_to(sys.prefix)
+        if inside.parts[0] in {"bin", "Scripts"} or not source.exists():  # a script starts the Python that it came with
+            continue
+        target = folder / inside
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(source, target)
+        except OSError:  # another disk
+            shutil.copy2(source, target)
+
+
+def prepare(packages: dict[str, Distribution]) -> None:
+    """Make the environment of these packages, unless the one that is there was made of the same versions."""
+    text = "\n".join([sys.version, *sorted(f"{name} {package.version}" for name, package in packages.items())])
     if STAMP.exists() and STAMP.read_text(encoding="utf-8") == text:
         return
     shutil.rmtree(STAMP.parent, ignore_errors=True)
     venv.create(STAMP.parent, with_pip=True)
-    run("-m", "pip", "install", "--quiet", *wanted, check=True)
+    for name in packages.keys() - {"pip"}:
+        place(packages[name], STAMP.parent)
     STAMP.write_text(text, encoding="utf-8")
 
 
@@ -87,10 +117,9 @@ def rehearse(path: Path, book: Book, package: Path) -> str:
             return "kdutils can be imported before the set-up cell ran; remove it from this Python's path"
         notebook = Path(folder, path.name)
         notebooks.write(notebook, convert(path, book))
-        execute = str(PYTHON.with_name("jupyter-execute"))
         try:
             done = run(
-                *(execute, "--inplace", notebook.name),
+                *("-c", EXECUTE, "--inplace", notebook.name),
                 env={"KDUTILS_SOURCE": str(package)},
                 cwd=folder,
                 capture_output=True,
@@ -108,7 +137,7 @@ def rehearse(path: Path, book: Book, package: Path) -> str:
 
 def main(arguments: list[str]) -> int:
     paths, book = notebooks.chosen(arguments), Book()
-    prepare(pins((ROOT / "requirements.txt").read_text(encoding="utf-8")))
+    prepare(needed(GIVEN))
     package, failed = copy_package(), 0
     for path in paths:
         started = time.perf_counter()

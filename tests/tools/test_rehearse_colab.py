@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -8,17 +9,59 @@ from nbformat.v4 import new_notebook
 
 from tools import rehearse_colab
 from tools.notebooks import ROOT
-from tools.rehearse_colab import GIVEN, pins, prepare, run
+from tools.rehearse_colab import GIVEN, needed, place, prepare, run
 
 
-def test_the_environment_gets_the_versions_that_build_the_book():
-    fixed = pins((ROOT / "requirements.txt").read_text(encoding="utf-8"))
-    assert [line.split("==")[0] for line in fixed] == list(GIVEN)
+class Installed:
+    """A package as the metadata tell of it."""
+
+    def __init__(self, version: str = "1", requires: list[str] | None = None, files: list[Path] | None = None) -> None:
+        self.version, self.requires, self.files = version, requires, files
 
 
-def test_a_version_that_is_not_fixed_is_named():
-    with pytest.raises(ValueError, match="fix the versions of torch, numpy"):
-        pins("torch>=2\n# numpy==1\nother==3  # x\n", ("torch", "numpy", "other"))
+def test_the_environment_has_what_the_given_packages_need_and_nothing_more():
+    known = {
+        "torch": Installed(requires=["Typing_Extensions>=4", "numpy; python_version < '3'", "rich; extra == 'all'"]),
+        "typing-extensions": Installed(requires=["torch"]),  # a circle
+        "kdutils": Installed(),
+    }
+    assert set(needed(["torch"], known.__getitem__)) == {"torch", "typing-extensions"}
+
+
+def test_the_environment_of_this_book_leaves_out_the_book():
+    packages = needed(GIVEN)
+    assert set(GIVEN) <= set(packages)
+    assert not {"kdutils", "sphinx", "jupyter-book", "pytest", "accelerate"} & set(packages)
+
+
+def test_a_package_that_is_not_there_is_named():
+    with pytest.raises(PackageNotFoundError, match="no-such-package"):
+        needed(["no-such-package"])
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_files_are_placed_as_they_lie_but_not_scripts(tmp_path: Path, monkeypatch, links: bool):
+    class File(str):
+        def locate(self) -> Path:
+            return prefix / "lib" / self
+
+    def no_link(source: Path, target: Path) -> None:
+        raise OSError("Invalid cross-device link")
+
+    prefix = tmp_path / "book"
+    for name in ("lib/a/x.py", "share/kernel.json", "bin/run"):
+        (prefix / name).parent.mkdir(parents=True, exist_ok=True)
+        (prefix / name).write_text(name)
+    monkeypatch.setattr(sys, "prefix", str(prefix))
+    if not links:
+        monkeypatch.setattr(os, "link", no_link)
+    place(
+        Installed(files=[File("a/x.py"), File("../share/kernel.json"), File("../bin/run"), File("a/gone.py")]), tmp_path
+    )
+    assert (tmp_path / "lib/a/x.py").read_text() == "lib/a/x.py"
+    assert (tmp_path / "share/kernel.json").exists()
+    assert not (tmp_path / "bin").exists()
+    assert (tmp_path / "lib/a/x.py").samefile(prefix / "lib/a/x.py") == links
 
 
 def test_the_environment_does_not_see_this_checkout(monkeypatch):
@@ -30,15 +73,15 @@ def test_the_environment_does_not_see_this_checkout(monkeypatch):
 
 
 def test_the_environment_is_made_once_for_the_same_versions(tmp_path: Path, monkeypatch):
-    made: list[tuple[str, ...]] = []
+    placed: list[str] = []
     monkeypatch.setattr(rehearse_colab, "STAMP", tmp_path / "env" / "made-for.txt")
     monkeypatch.setattr(rehearse_colab.venv, "create", lambda folder, with_pip: folder.mkdir())
-    monkeypatch.setattr(rehearse_colab, "run", lambda *arguments, **options: made.append(arguments))
-    prepare(["torch==1"])
-    prepare(["torch==1"])
-    assert made == [("-m", "pip", "install", "--quiet", "torch==1")]
-    prepare(["torch==2"])
-    assert len(made) == 2
+    monkeypatch.setattr(rehearse_colab, "place", lambda package, folder: placed.append(package.version))
+    prepare({"torch": Installed("1")})
+    prepare({"torch": Installed("1")})
+    assert placed == ["1"]
+    prepare({"torch": Installed("2")})
+    assert placed == ["1", "2"]
 
 
 def test_an_environment_left_half_made_is_made_again(tmp_path: Path, monkeypatch):
@@ -46,8 +89,7 @@ def test_an_environment_left_half_made_is_made_again(tmp_path: Path, monkeypatch
     (tmp_path / "env" / "bin").mkdir(parents=True)
     made: list[Path] = []
     monkeypatch.setattr(rehearse_colab.venv, "create", lambda folder, with_pip: (made.append(folder), folder.mkdir()))
-    monkeypatch.setattr(rehearse_colab, "run", lambda *arguments, **options: None)
-    prepare(["torch==1"])
+    prepare({})
     assert made == [tmp_path / "env"]
 
 
