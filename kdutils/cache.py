@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from kdutils.checks import require_device, require_folder
-from kdutils.data.record import Batch, Dataset, Source, Views
+from kdutils.data.record import Batch, Dataset, Source, Teacher, Views
 from kdutils.describe import described, fingerprint, model_fingerprint
 from kdutils.files import write_atomically
 from kdutils.teacher import Frozen
@@ -39,7 +39,7 @@ DTYPES: dict[torch.dtype, np.dtype[Any]] = {torch.float16: np.dtype(np.float16),
 RECORD = "cache.json"
 
 
-class Cached(nn.Module):
+class Cached(Teacher):
     """A teacher whose outputs are computed once per sample and view, and kept in a folder.
 
     Where :class:`~kdutils.teacher.Recorded` knows every image as it is, this one knows all of its views, so student

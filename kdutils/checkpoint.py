@@ -47,13 +47,15 @@ def write(folder: Path, step: int, state: Mapping[str, Any]) -> None:
 
     Raises:
         OSError: if it cannot be written, with the checkpoint that is still there in the message.
+        TypeError: if the state holds something else, which could not be read again without running code.
     """
     folder = folder / "checkpoints"
     buffer = io.BytesIO()
-    torch.save(dict(state), buffer)
+    torch.save(_plain(state), buffer)
     path = folder / f"step-{step:09d}.pt"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        _remove_unfinished(folder)
         write_atomically(path, buffer.getbuffer())
     except OSError as error:
         there = _steps(folder)
@@ -72,6 +74,8 @@ def newest(folder: Path) -> tuple[int, dict[str, Any]] | None:
 
     Raises:
         ValueError: if there are checkpoints and all are damaged.
+        OSError: if a file cannot be opened; it may be whole.
+        MemoryError: if there is no room for one.
     """
     folder = folder / "checkpoints"
     steps = sorted(_steps(folder), reverse=True)
@@ -80,6 +84,8 @@ def newest(folder: Path) -> tuple[int, dict[str, Any]] | None:
         try:
             _require_whole(path)
             return step, torch.load(path, map_location="cpu", weights_only=True)
+        except (OSError, MemoryError):
+            raise
         except Exception as error:  # a damaged archive fails in many ways, none of which may end the training
             warnings.warn(
                 f"{path} is damaged and is left out ({(str(error) or type(error).__name__).splitlines()[0]})",
@@ -99,8 +105,31 @@ def _require_whole(path: Path) -> None:
 
 def clear(folder: Path) -> None:
     """Remove all checkpoints."""
+    _remove_unfinished(folder / "checkpoints")
     for step in _steps(folder / "checkpoints"):
         (folder / "checkpoints" / f"step-{step:09d}.pt").unlink(missing_ok=True)
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Remove what a process left that was killed as it wrote; only one writes into a folder at a time."""
+    for file in folder.glob(".step-*.pt.*"):
+        file.unlink(missing_ok=True)
+
+
+def _plain(value: Any, name: str = "state") -> Any:
+    """The state without numpy's numbers and other classes that look like plain ones, for which loading runs code."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, Mapping):
+        return {key: _plain(item, f"{name}[{key!r}]") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, name) for item in value]
+    for kind in (bool, int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
+    if value is None or isinstance(value, Tensor | bytes | torch.dtype | torch.device):
+        return value
+    raise TypeError(f"{name} is a {type(value).__name__}; a checkpoint holds tensors, numbers, texts, lists and dicts")
 
 
 def _steps(folder: Path) -> list[int]:
@@ -159,7 +188,13 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     before = random_state(device)
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002
-    torch.manual_seed(seed)
+    # Not torch.manual_seed, which seeds devices too whose state would not be given back.
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
     try:
         yield
     finally:

@@ -111,7 +111,7 @@ class Estimate:
 
 def _digits(halfwidth: float) -> int:
     """Decimals that show two digits of the halfwidth."""
-    return 3 if halfwidth <= 0 else max(0, min(8, 1 - math.floor(math.log10(halfwidth))))
+    return 3 if not 0 < halfwidth < math.inf else max(0, min(8, 1 - math.floor(math.log10(halfwidth))))
 
 
 @dataclass(frozen=True)

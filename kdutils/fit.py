@@ -21,10 +21,12 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedType, broadcast_object_list
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -47,6 +49,12 @@ __all__ = ["Combined", "History", "Objective", "Supervised", "fit", "require_cla
 
 CHECK_EVERY = 50
 """Steps between two looks at the losses; each look waits for the device."""
+
+LAUNCHED_PRECISION = "ACCELERATE_MIXED_PRECISION"
+"""What ``accelerate launch --mixed_precision`` sets."""
+
+RESERVED = ("loss", "learning rate", "seconds")
+"""What the record of an epoch holds beside terms and metrics."""
 
 NOT_SETTINGS = ("training", "progress")
 """Numbers of an objective that change as it trains."""
@@ -262,7 +270,8 @@ def fit(
             had been no interruption; True wants one to be there; False starts over.
         trackers: names of trackers that Accelerate knows, such as "tensorboard"; they log into ``folder``.
         device: None takes the best present, or what the launcher says.
-        accelerator: your own, for what the arguments above do not offer (FSDP, DeepSpeed).
+        accelerator: your own, for what the arguments above do not offer (FSDP), with ``mixed_precision="no"``: the
+            precision is that of ``precision``. DeepSpeed, which takes the steps itself, cannot be used.
         seed: of the order of samples, augmentation and dropout. The model's own start is seeded where it is made.
         progress: show a progress bar.
 
@@ -271,9 +280,9 @@ def fit(
 
     Raises:
         ValueError: for an argument out of range, an objective without trainable parameters, terms that are not
-            scalars, or a checkpoint of another training.
+            scalars or named like the sum, or a checkpoint of another training.
         FileNotFoundError: if ``resume`` is True and there is no checkpoint.
-        FloatingPointError: if a term is not finite; names the term and the step.
+        FloatingPointError: if a term is not finite, or a weight at the end of an epoch; names it and the step.
     """
     _require_objective(objective)
     _require_numbers(epochs, accumulate, clip, average, patience, checkpoint_every)
@@ -286,10 +295,11 @@ def fit(
     train.batches(batch_size)  # a batch size that does not fit is named before anything moves
     factor = schedule_for(schedule, warmup)
     output = None if folder is None else require_folder("folder", folder)
-    accelerator = accelerator or _accelerator(device, output, trackers)
+    learning_rate, weight_decay = float(learning_rate), float(weight_decay)  # numpy's would not go into a checkpoint
+    launcher = os.environ.get(LAUNCHED_PRECISION, "no")
+    accelerator = _accelerator(device, output, trackers) if accelerator is None else _own(accelerator)
     where = accelerator.device if accelerator.num_processes > 1 else require_device(device or accelerator.device)
     steps_per_epoch = steps_per_epoch_of(len(train), batch_size, accelerator.num_processes, accumulate)
-    launcher = accelerator.mixed_precision
     dtype = _precision(precision or ("fp32" if launcher == "no" else launcher), where)
 
     objective.to(where).to(memory_format=torch.channels_last if channels_last else torch.preserve_format)
@@ -298,6 +308,11 @@ def fit(
         raise ValueError(f"{type(objective).__name__} has no trainable parameters; is the learner frozen?")
     wrapped = _wrap(objective, accelerator)
     stepper = optimizer_for(optimizer, groups, learning_rate, weight_decay)
+    if len(stepper.param_groups) != len(groups):
+        raise ValueError(
+            f"optimizer must keep the {len(groups)} parameter groups that it is given; it has "
+            f"{len(stepper.param_groups)}"
+        )
     settings = {
         "state": {name: list(getattr(value, "shape", [])) for name, value in _changing(objective).items()},
         "objective": _objective_in_words(objective),
@@ -316,16 +331,18 @@ def fit(
         "augment": described(augment),
         "mix": described(mix),
         "average": average,
+        "precision": str(dtype or torch.float32),
         "seed": seed,
         "processes": accelerator.num_processes,
     }
+    settings = described(settings)
     run = _Run(
         objective,
         wrapped,
         accelerator,
         where,
         optimizer=accelerator.prepare_optimizer(stepper, False) if accelerator.num_processes > 1 else stepper,
-        rates=[(group["lr"], rate) for group, (_, rate) in zip(stepper.param_groups, groups, strict=True)],
+        rates=[(float(group["lr"]), rate) for group, (_, rate) in zip(stepper.param_groups, groups, strict=True)],
         factor=factor,
         scaler=torch.amp.GradScaler(where.type, enabled=dtype == torch.float16),
         averaged=_average_of(objective.learner, average),
@@ -396,11 +413,23 @@ def _require_numbers(
 def _accelerator(device: Any, output: Path | None, trackers: str | Sequence[str]) -> Accelerator:
     """An accelerator for the launcher's settings, or, of one process, for the device."""
     launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    if not launched:  # its settings are kept for the whole process: another training may have had others
-        AcceleratorState._reset_state(reset_partial_state=True)
+    # Its settings are kept for the whole process: another training may have had others.
+    AcceleratorState._reset_state(reset_partial_state=not launched)
     cpu = require_device(None if launched and device is None else device).type == "cpu"
     names = [trackers] if isinstance(trackers, str) else list(trackers)
-    return Accelerator(cpu=cpu, log_with=names or None, project_dir=output)
+    # Its mixed precision would wrap the whole objective; here models run in it, and losses do not.
+    return Accelerator(mixed_precision="no", cpu=cpu, log_with=names or None, project_dir=output)
+
+
+def _own(accelerator: Accelerator) -> Accelerator:
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:
+        raise ValueError("accelerator runs DeepSpeed, which takes the steps itself; use FSDP, or the arguments of fit")
+    if accelerator.mixed_precision != "no":
+        raise ValueError(
+            f"accelerator has mixed_precision={accelerator.mixed_precision!r}, in which losses would be computed too; "
+            f'make it with mixed_precision="no", and say precision={accelerator.mixed_precision!r} to fit'
+        )
+    return accelerator
 
 
 def _precision(precision: str, where: torch.device) -> torch.dtype | None:
@@ -434,7 +463,7 @@ def _objective_in_words(objective: nn.Module) -> dict[str, Any]:
     for name, part in objective.named_modules():
         if isinstance(part, Objective):
             public = {key: value for key, value in vars(part).items() if key[0] != "_" and key not in NOT_SETTINGS}
-            plain = {key: value for key, value in public.items() if isinstance(value, int | float | str)}
+            plain = {k: described(v) for k, v in public.items() if isinstance(v, int | float | str | np.generic)}
             words[name or "objective"] = {"class": type(part).__qualname__, **plain}
     return words
 
@@ -520,6 +549,8 @@ def _require_terms(terms: dict[str, Tensor], objective: Objective) -> dict[str, 
     name = type(objective).__name__
     if not isinstance(terms, dict) or not terms:
         raise ValueError(f"{name}.forward must return a dict of named terms; got {terms!r}")
+    if taken := [term for term in terms if term in RESERVED]:
+        raise ValueError(f"{name} names a term {taken[0]!r}, which the history uses for something else; rename it")
     for term, value in terms.items():
         if not isinstance(value, Tensor) or value.ndim != 0:
             got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
@@ -584,9 +615,17 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.good = self.snapshot()
+        self.good_average = self.average()
         self.best: dict[str, Any] | None = None
+        self.written: int | None = None  # the epoch whose weights are in best.safetensors
         self.processes = self.accelerator.num_processes
         self.nested = [module for module in self.objective.modules() if isinstance(module, Objective)]
+        self.counters: tuple[list[Tensor], list[Tensor]] = [], []
+        if self.averaged is not None:
+            for mean, own in zip(self.averaged.module.buffers(), self.objective.learner.buffers(), strict=True):
+                if not mean.is_floating_point():
+                    self.counters[0].append(mean)
+                    self.counters[1].append(own)
 
     def train(self, batches: Callable[[int, int], Iterator[Batch]], interrupted: Callable[[], bool], bar: tqdm) -> None:
         """Take the steps that are left."""
@@ -613,6 +652,8 @@ class _Run:
             if self.step == (epoch + 1) * self.steps_per_epoch:
                 self.finish_epoch(time.perf_counter() - epoch_started)
                 history.seconds = time.perf_counter() - clock
+            if self.asked_to_stop(interrupted):  # as the epoch was validated
+                history.interrupted = True
             ended = history.interrupted or history.stopped_early or self.step == self.total
             if self.output and (ended or self.step % (self.checkpoint_every or 1) == 0):
                 self.save(bar)
@@ -647,6 +688,8 @@ class _Run:
         self.scaler.update()
         if self.averaged is not None:
             self.averaged.update_parameters(self.objective.learner)
+            if self.counters[0]:  # a mean of counters or masks means nothing
+                torch._foreach_copy_(*self.counters)
         self.step += 1
 
     def set_progress(self, progress: float) -> None:
@@ -669,6 +712,38 @@ class _Run:
         """A copy of all that can change: everything but the teachers."""
         return checkpoint.copied(_changing(self.objective))
 
+    def average(self) -> dict[str, Any] | None:
+        """A copy of the moving average, if there is one."""
+        return None if self.averaged is None else checkpoint.copied(self.averaged.module.state_dict())
+
+    def go_back(self) -> None:
+        """Leave the learner as it was after the last finished epoch."""
+        self.objective.load_state_dict(self.good, strict=False)
+        if self.good_average is not None:
+            self.objective.learner.load_state_dict(self.good_average)
+        self.objective.eval()
+
+    def require_finite(self) -> None:
+        """Raise at a weight that is not finite, as a gradient can make it though its loss is; one wait for all."""
+        weights = [(n, p) for n, p in self.objective.named_parameters() if p.requires_grad]
+        finite = torch.stack([weight.detach().isfinite().all() for _, weight in weights]).tolist()
+        broken = [name for (name, _), fine in zip(weights, finite, strict=True) if not fine]
+        if broken:
+            self.go_back()
+            raise FloatingPointError(
+                f"{broken[0]} is not finite after step {self.step}, though the loss was: a gradient was not. The "
+                f"learner is as it was after epoch {len(self.history.epochs)}"
+            )
+
+    def share_state(self) -> None:
+        """Give all processes the buffers of the first: each has seen other samples (BatchNorm statistics)."""
+        modules = [self.objective] if self.averaged is None else [self.objective, self.averaged]
+        for module in modules:
+            fixed = _teachers(module)
+            for name, buffer in module.named_buffers():
+                if not name.startswith(fixed):
+                    torch.distributed.broadcast(buffer, 0)
+
     def read(self, bar: tqdm) -> None:
         """Move fresh loss values into the history; raise at the first that is not finite."""
         if not self.log.waiting:
@@ -682,8 +757,7 @@ class _Run:
             for name, value in zip(self.log.names, row, strict=True):
                 self.history.steps.setdefault(name, []).append(value)
                 if not math.isfinite(value):
-                    self.objective.load_state_dict(self.good, strict=False)
-                    self.objective.eval()
+                    self.go_back()
                     raise FloatingPointError(
                         f"term {name!r} became {value} at step {first + number} (epoch "
                         f"{len(self.history.epochs) + 1}); the learner is as it was after epoch "
@@ -695,22 +769,32 @@ class _Run:
 
     def finish_epoch(self, seconds: float) -> None:
         """Record the epoch, validate, remember the state, and see whether it is time to stop."""
+        self.require_finite()
+        if self.processes > 1:
+            self.share_state()
         epochs, steps = self.history.epochs, self.steps_per_epoch
         means = {name: math.fsum(values[-steps:]) / steps for name, values in self.history.steps.items()}
         rate = self.optimizer.param_groups[0]["lr"]
         metrics = _validate(self.learner, self.validate)
+        if self.processes > 1:  # the decisions that follow must be one
+            [metrics] = broadcast_object_list([metrics])
         record = {**means, "loss": sum(means.values()), "learning rate": rate, **metrics, "seconds": seconds}
         epochs.append(record)
-        self.good = self.snapshot()
+        self.good, self.good_average = self.snapshot(), self.average()
         if metrics:
             metric = next(iter(metrics))
-            if all(record[metric] > earlier[metric] for earlier in epochs[:-1]):
+            earlier = [epoch.get(metric, math.nan) for epoch in epochs[:-1]]
+            if not math.isnan(record[metric]) and not any(value >= record[metric] for value in earlier):
                 self.history.best_epoch = len(epochs)
                 self.best = checkpoint.copied(self.learner.state_dict())
-            waited = len(epochs) - (self.history.best_epoch or 0)
-            self.history.stopped_early = self.patience is not None and waited >= self.patience
+        self.history.stopped_early = self.out_of_patience()
         if self.accelerator.trackers:
             self.accelerator.log(record, step=self.step)
+
+    def out_of_patience(self) -> bool:
+        """Whether too many epochs have passed since the best."""
+        waited = len(self.history.epochs) - (self.history.best_epoch or 0)
+        return self.patience is not None and waited >= self.patience
 
     @property
     def learner(self) -> nn.Module:
@@ -718,14 +802,16 @@ class _Run:
         return self.objective.learner if self.averaged is None else self.averaged.module
 
     def save(self, bar: tqdm) -> None:
-        """Write weights, history and a checkpoint."""
+        """Write a checkpoint, weights and history."""
         self.read(bar)
+        self.require_finite()
         assert self.output is not None
         state = {
             "settings": self.settings,
             "step": self.step,
             "objective": self.snapshot(),
             "good": self.good,
+            "good average": self.good_average,
             "best": self.best,
             "optimizer": checkpoint.optimizer_state(self.optimizer),
             "scaler": self.scaler.state_dict(),
@@ -736,9 +822,15 @@ class _Run:
         if not self.accelerator.is_main_process:
             return
         checkpoint.write(self.output, self.step, state)
+        self.write_results()
+
+    def write_results(self) -> None:
+        """Write weights and history: what people read of a checkpoint."""
+        assert self.output is not None
         _write_weights(self.output / "last.safetensors", self.learner.state_dict())
-        if self.best is not None and self.history.best_epoch == len(self.history.epochs):
+        if self.best is not None and self.history.best_epoch != self.written:
             _write_weights(self.output / "best.safetensors", self.best)
+            self.written = self.history.best_epoch
         write_atomically(self.output / "history.json", json.dumps(asdict(self.history)).encode())
 
     def resume(self, resume: bool | None) -> None:
@@ -748,6 +840,7 @@ class _Run:
         if resume is False:
             if self.accelerator.is_main_process:
                 checkpoint.clear(self.output)
+                (self.output / "best.safetensors").unlink(missing_ok=True)
             self.accelerator.wait_for_everyone()
             return
         found = checkpoint.newest(self.output)
@@ -758,7 +851,7 @@ class _Run:
         self.step, state = found
         checkpoint.require_fit(state["settings"], self.settings, self.output)
         self.objective.load_state_dict(state["objective"], strict=False)
-        self.good, self.best = state["good"], state["best"]
+        self.good, self.good_average, self.best = state["good"], state["good average"], state["best"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         if self.averaged is not None:
@@ -767,8 +860,11 @@ class _Run:
         known = {entry.name for entry in fields(History)}
         self.history.__dict__.update({k: v for k, v in state["history"].items() if k in known - {"kept"}})
         self.history.interrupted = False
+        self.history.stopped_early = self.out_of_patience()
         self.history.resumed_from = self.step
         self.log.names = list(self.history.steps)
+        if self.accelerator.is_main_process:  # the last process may have ended between a checkpoint and these
+            self.write_results()
 
     def settle(self, keep: str) -> None:
         """Leave the learner in the state that was asked for."""
@@ -811,7 +907,10 @@ def _write_weights(path: Path, state: Mapping[str, Tensor]) -> None:
 
 @contextmanager
 def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a flag that the loop reads between steps; the second one stops at once."""
+    """Turn the first Ctrl-C into a flag that the loop reads between steps; the second one stops at once.
+
+    A training within a training (in its validation) passes the signal on, so that both end.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
@@ -823,7 +922,10 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
         if hit:
             raise KeyboardInterrupt
         hit = True
+        if getattr(before, "of_fit", False) and callable(before):
+            before(signal_number, frame)
 
+    note.of_fit = True  # type: ignore[attr-defined]
     signal.signal(signal.SIGINT, note)
     try:
         yield lambda: hit

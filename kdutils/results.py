@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -182,22 +182,40 @@ def table(recipes: Iterable[str] | None = None, root: Folder = None) -> Table:
         records = read(name, root)
         if not records:
             raise ValueError(f"recipe {name!r} has no records in {str(results_folder(root))!r}; run it first")
-        rows += [_row(part) for part in _alike(records)]
+        groups = _alike(records)
+        rows += [_row(part, _unlike(part[0], groups)) for part in groups]
     header = ["recipe", "seeds", "accuracy", "published", "difference", "remarks"]
     caption = "Top-1 accuracy on the test set, at the last epoch unless remarked; 95 % interval from two seeds on."
     return Table(header, rows, caption)
 
 
 def _alike(records: list[Record]) -> list[list[Record]]:
-    """Records in groups whose recipes were changed alike: only those make a mean."""
+    """Records in groups of the same settings: only those make a mean."""
     groups: dict[str, list[Record]] = {}
     for record in records:
         taught = (record.teacher or {}).get("changed")
-        groups.setdefault(json.dumps([record.changed, taught, record.kept], sort_keys=True), []).append(record)
+        same = [record.settings, record.changed, taught, record.kept]
+        groups.setdefault(json.dumps(same, sort_keys=True), []).append(record)
     return list(groups.values())
 
 
-def _row(records: list[Record]) -> list[str]:
+def _unlike(record: Record, groups: list[list[Record]]) -> list[str]:
+    """What the settings of a record say otherwise than those of other groups, though nobody changed it from outside."""
+    own, *others = (_flat(other.settings) for other in (record, *(group[0] for group in groups)))
+    known = {key for group in groups for key in group[0].changed}
+    differ = [key for key in own if key not in known and any(other.get(key) != own[key] for other in others)]
+    return [f"{key} = {own[key]}" for key in differ]
+
+
+def _flat(tables: Mapping[str, Any], start: str = "") -> dict[str, Any]:
+    """Values by dotted key."""
+    found: dict[str, Any] = {}
+    for key, value in tables.items():
+        found |= _flat(value, f"{start}{key}.") if isinstance(value, Mapping) else {start + key: value}
+    return found
+
+
+def _row(records: list[Record], unlike: list[str]) -> list[str]:
     first = records[0]
     values = tuple(record.accuracy for record in records)
     mean = sum(values) / len(values)
@@ -210,7 +228,7 @@ def _row(records: list[Record]) -> list[str]:
         epoch = first.published.get("epoch")
         published = _percent(first.published["accuracy"]) + (f" ({epoch} epoch)" if epoch else "")
         difference = f"{100 * (mean - first.published['accuracy']):+.2f} points"
-    remarks = _changes(first.changed)
+    remarks = [*_changes(first.changed), *unlike]
     if first.teacher is not None and first.teacher.get("changed"):
         remarks.append(f"teacher with {', '.join(_changes(first.teacher['changed']))}")
     if first.kept != "last":

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdutils.data.record import Batch, Dataset
+from kdutils.data.record import Batch, Dataset, Teacher
 from kdutils.describe import fingerprint
 
 __all__ = ["Frozen", "Recorded", "as_teacher", "is_teacher"]
@@ -15,7 +15,7 @@ __all__ = ["Frozen", "Recorded", "as_teacher", "is_teacher"]
 LOOK_EVERY = 50
 
 
-class Frozen(nn.Module):
+class Frozen(Teacher):
     """A model that teaches and is never taught: evaluation mode, no gradient, nothing in it changes.
 
     It stays so whatever ``.train()`` is called on its parents. Without this, BatchNorm statistics of a teacher drift
@@ -34,6 +34,11 @@ class Frozen(nn.Module):
         self.inner.requires_grad_(False)
         self.train(False)
 
+    @property
+    def original(self) -> nn.Module:
+        """The wrapped model."""
+        return self.inner
+
     def train(self, mode: bool = True) -> Frozen:
         """Stay in evaluation mode, whatever ``mode`` says."""
         return super().train(False)
@@ -46,7 +51,7 @@ class Frozen(nn.Module):
             return self.inner(*inputs, **options)
 
 
-class Recorded(nn.Module):
+class Recorded(Teacher):
     """A teacher whose outputs on one data set were computed once, for any number of students and epochs.
 
     Training then costs no forward of the teacher. It only answers for the very images it was recorded on: other data,
@@ -70,6 +75,11 @@ class Recorded(nn.Module):
         self.name = data.name
         self.lookups = 0
         self.fingerprint = fingerprint([self.outputs])
+
+    def train(self, mode: bool = True) -> Recorded:
+        """Teach; what is called at the start of every epoch, so that its first batch is looked at."""
+        self.lookups = 0
+        return super().train(mode)
 
     def lookup(self, batch: Batch) -> Tensor:
         """The outputs for this batch, (batch, ...).
@@ -100,8 +110,8 @@ def as_teacher(model: nn.Module) -> nn.Module:
 
 
 def is_teacher(module: nn.Module) -> bool:
-    """Whether ``module`` keeps the teacher contract: it is Frozen, or looks its outputs up as Recorded does."""
-    return isinstance(module, Frozen) or hasattr(module, "lookup")
+    """Whether ``module`` keeps the teacher contract: it is Frozen, or knows its outputs, as Recorded and Cached do."""
+    return isinstance(module, Teacher)
 
 
 def _keys(images: Tensor) -> Tensor:

@@ -21,10 +21,10 @@ from tqdm import tqdm
 
 from kdutils import checkpoint
 from kdutils.checks import require_choice, require_device
-from kdutils.data.record import Batch, Source
+from kdutils.data.record import Batch, Source, identity
 from kdutils.fit import CHECK_EVERY, Objective, fit, steps_per_epoch_of
 from kdutils.optimize import optimizer_for, parameter_groups, schedule_for
-from kdutils.teacher import is_teacher
+from kdutils.teacher import Frozen, is_teacher
 
 __all__ = ["Apart", "Trial"]
 
@@ -211,7 +211,9 @@ class _Group:
             if place == 0:  # the one objective that has not run yet shows what running changes
                 self._require_alike()
             alone[place] = self._step_alone(place, parts[place], batches[place], learned)
-        if not _alike(before, checkpoint.random_state(self.where)):
+        after = checkpoint.random_state(self.where)
+        checkpoint.set_random_state(before, self.where)
+        if not _alike(before, after):
             raise Apart("a step draws from a global random state, as dropout does")
         kept = [
             name
@@ -223,9 +225,11 @@ class _Group:
         # Teachers whose outputs the objectives ask for; the others may want other inputs than images.
         asked = set(batches[0]._outputs)
         silent = [group for key, group in self.teachers if key not in asked]
-        if any(len(set(map(_identity, group))) > 1 for group in silent):
+        if any(len(set(map(identity, group))) > 1 for group in silent):
             raise Apart("seeds have teachers of their own, and do not ask them through Batch.run")
-        self.teachers = [(key, group) for key, group in self.teachers if key in asked or hasattr(group[0], "lookup")]
+        self.teachers = [
+            (key, group) for key, group in self.teachers if key in asked or not isinstance(group[0], Frozen)
+        ]
         for place, together in enumerate(self._step_together(parts, batches, learned, kept)):
             differing = together.unlike(alone[place])
             if differing:
@@ -310,7 +314,7 @@ class _Group:
         joined: Batch | None = None
         taught = {}
         for key, group in self.teachers:
-            if len(set(map(_identity, group))) > 1:
+            if len(set(map(identity, group))) > 1:
                 outputs = [batch.run(teacher) for batch, teacher in zip(batches, group, strict=True)]
                 taught[key] = tree_map(lambda *parts: torch.stack(parts), *outputs)
                 continue
@@ -488,13 +492,8 @@ def _teachers(objectives: Sequence[nn.Module]) -> list[tuple[int, list[nn.Module
     for name, module in objectives[0].named_modules():
         if is_teacher(module):
             group = [objective.get_submodule(name) for objective in objectives]
-            groups.append((_identity(module), group))
+            groups.append((identity(module), group))
     return groups
-
-
-def _identity(model: nn.Module) -> int:
-    """The key under which a batch keeps the outputs of a model."""
-    return id(getattr(model, "inner", model))
 
 
 def _joined(batches: Sequence[Batch]) -> Batch:

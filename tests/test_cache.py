@@ -21,6 +21,7 @@ from kdutils import cache
 from kdutils.cache import CHECKED, Cached
 from kdutils.data import Stream
 from kdutils.data.augment import chain, few_views, flip, mixup, noise, shift_crop
+from kdutils.data.record import Teacher
 from kdutils.distill import SoftTargets, soft_target_loss
 from kdutils.teacher import as_teacher
 
@@ -79,7 +80,7 @@ def test_under_augmentation_a_teacher_that_does_not_see_the_views_gives_another_
     blind = SoftTargets(linear(), kd.Frozen(teacher))
     whole = teacher(data.images)
 
-    class Unaugmented(nn.Module):
+    class Unaugmented(Teacher):
         def lookup(self, batch):
             return whole[batch.index]
 

@@ -1,5 +1,7 @@
 """Comparisons, intervals and claims."""
 
+import math
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -153,3 +155,8 @@ def test_only_the_same_metric_on_the_same_seeds_can_be_paired():
     for other in (second["a"], first.estimate("a", "y")):
         with pytest.raises(ValueError, match="only the same metric on the same seeds"):
             first["a"] - other
+
+
+def test_a_comparison_with_a_value_that_is_no_number_can_be_shown():
+    comparison = compare({"a": lambda seed: {"loss": math.nan if seed else 1.0}}, seeds=2, progress=False)
+    assert "nan" in str(comparison)

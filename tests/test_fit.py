@@ -2,11 +2,14 @@
 
 import copy
 import json
+import math
 import os
 import signal
 
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from torch import nn
 
@@ -222,6 +225,78 @@ def test_ctrl_c_within_a_comparison_ends_all_of_it(blobs, linear):
         kd.fit(Pressed(linear()), blobs(), epochs=2, progress=False)
 
 
+def test_ctrl_c_in_the_last_validation_ends_a_comparison(blobs, linear):
+    ran = []
+
+    def method(seed: int) -> float:
+        def validate(learner: nn.Module) -> dict[str, float]:
+            os.kill(os.getpid(), signal.SIGINT)
+            return {"score": 0.0}
+
+        ran.append(seed)
+        kd.fit(kd.Supervised(linear()), blobs(), epochs=1, validate=validate, progress=False)
+        return 0.0
+
+    with pytest.raises(KeyboardInterrupt):
+        kd.compare({"method": method}, seeds=3, progress=False)
+    assert ran == [0]
+
+
+def test_ctrl_c_in_a_training_within_a_training_ends_both(blobs, linear):
+    class Pressed(kd.Supervised):
+        def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
+            os.kill(os.getpid(), signal.SIGINT)
+            return super().forward(batch)
+
+    def validate(learner: nn.Module) -> dict[str, float]:
+        inner = kd.fit(Pressed(linear()), blobs(), epochs=4, progress=False)
+        return {"steps": float(len(inner.steps["labels"]))}
+
+    history = kd.fit(kd.Supervised(linear()), blobs(), epochs=4, validate=validate, progress=False)
+    assert history.interrupted
+    assert [epoch["steps"] for epoch in history.epochs] == [1]
+
+
+def test_a_score_that_is_no_number_is_never_the_best(blobs, linear):
+    scores, states, model = [math.nan, 0.5, math.nan, 0.9], [], linear()
+
+    def validate(learner: nn.Module) -> dict[str, float]:
+        states.append(weights(learner))
+        return {"score": scores[len(states) - 1]}
+
+    options = {"keep": "best", "patience": 3, "validate": validate, "progress": False}
+    history = kd.fit(kd.Supervised(model), blobs(), epochs=4, **options)
+    assert history.best_epoch == 4
+    assert torch.equal(weights(model), states[3])
+
+
+@pytest.mark.parametrize("average", [None, 0.5])
+def test_a_gradient_that_is_not_finite_is_noticed_though_the_loss_is(blobs, linear, average):
+    class Pointed(kd.Supervised):
+        """At its sixth step its loss has the slope of a square root at zero."""
+
+        steps = 0
+
+        def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
+            self.steps += 1
+            logits = batch.run(self.learner)
+            return {**super().forward(batch), "pointed": (0 * logits.sum() + (self.steps != 6)).sqrt()}
+
+    model, states = linear(), []
+
+    def keep_state(learner: nn.Module) -> dict[str, float]:
+        states.append(weights(learner))
+        return {"score": 0.0}
+
+    options = {"epochs": 3, "batch_size": 32, "validate": keep_state, "average": average, "progress": False}
+    with pytest.raises(
+        FloatingPointError, match=r"learner\.1\.\w+ is not finite after step 6.*as it was after epoch 1"
+    ):
+        kd.fit(Pointed(model), blobs(), **options)
+    assert len(states) == 1
+    assert torch.equal(weights(model), states[0])
+
+
 @pytest.mark.parametrize("bad_step", [3, CHECK_EVERY + 2])
 def test_a_loss_that_becomes_nan_names_its_term_and_step_and_loses_nothing(blobs, linear, bad_step):
     class Exploding(kd.Supervised):
@@ -413,3 +488,29 @@ def test_label_smoothing_spreads_the_target_as_in_its_paper(blobs, linear):
     target[torch.arange(8), batch.labels] += 0.7
     expected = -(target * torch.log_softmax(model(batch.images), dim=1)).sum(dim=1).mean()
     torch.testing.assert_close(kd.Supervised(copy.deepcopy(model), 0.3)(batch)["labels"], expected)
+
+
+def test_a_term_may_not_take_the_name_of_the_sum(blobs, linear):
+    class Loss(kd.Supervised):
+        def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
+            return {"loss": super().forward(batch)["labels"]}
+
+    with pytest.raises(ValueError, match="Loss names a term 'loss'"):
+        kd.fit(Loss(linear()), blobs(), epochs=1, progress=False)
+
+
+def test_an_optimizer_that_regroups_parameters_is_refused(blobs, linear):
+    def regrouped(groups):
+        return torch.optim.SGD([{"params": [p for group in groups for p in group["params"]]}], lr=0.1)
+
+    rates = {"learner.1.weight": 0.5}
+    with pytest.raises(ValueError, match="optimizer must keep the 2 parameter groups that it is given; it has 1"):
+        kd.fit(kd.Supervised(linear()), blobs(), epochs=1, optimizer=regrouped, rates=rates, progress=False)
+
+
+def test_an_accelerator_that_would_lower_the_precision_of_losses_is_refused(blobs, linear):
+    AcceleratorState._reset_state(reset_partial_state=True)  # which is one for the whole process
+    own = Accelerator(cpu=True, mixed_precision="bf16")
+    with pytest.raises(ValueError, match=r"mixed_precision='bf16'.*say precision='bf16' to fit"):
+        kd.fit(kd.Supervised(linear()), blobs(), epochs=1, accelerator=own, progress=False)
+    AcceleratorState._reset_state(reset_partial_state=True)

@@ -168,3 +168,12 @@ def test_versions_and_hardware_say_nothing_of_who_or_where():
     assert str(Path.home()) not in text
     assert str(Path.cwd()) not in text
     assert machine.versions()["torch"] in torch.__version__
+
+
+def test_runs_of_other_settings_are_no_seeds_of_one_another(tmp_path):
+    for seed, epochs in enumerate((200, 200, 20)):
+        results.write(
+            record(seed, 0.7 + 0.1 * seed, settings={"fit": {"epochs": epochs, "optimizer": "sgd"}}), tmp_path
+        )
+    rows = results.table(root=tmp_path).rows
+    assert [(row[1], row[-1]) for row in rows] == [("2", "fit.epochs = 200"), ("1", "fit.epochs = 20")]

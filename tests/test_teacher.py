@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 import kdutils as kd
 from kdutils.teacher import as_teacher
@@ -57,3 +58,43 @@ def test_a_teacher_is_wrapped_only_when_it_needs_to_be(blobs, linear):
     assert as_teacher(recorded) is recorded
     assert as_teacher(frozen) is frozen
     assert isinstance(as_teacher(model), kd.Frozen)
+
+
+def test_a_model_around_its_teacher_is_a_model_of_its_own(blobs, linear):
+    class Adapted(nn.Module):
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner, self.adapter = inner, nn.Linear(3, 3)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.adapter(self.inner(images))
+
+    body, batch = linear(), next(blobs().batches(8))
+    taught = batch.run(kd.Frozen(body))
+    assert batch.run(body) is taught
+    assert not torch.equal(batch.run(Adapted(body)), taught)
+
+
+def test_a_layer_with_an_attribute_called_lookup_is_trained_and_saved(blobs, tmp_path):
+    class Table(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lookup = nn.Linear(16, 8)
+
+        def forward(self, rows: torch.Tensor) -> torch.Tensor:
+            return self.lookup(rows)
+
+    def run() -> nn.Module:
+        model = nn.Sequential(nn.Flatten(), Table(), nn.Linear(8, 3))
+        kd.fit(kd.Supervised(model), blobs(), epochs=1, folder=tmp_path, progress=False)
+        return model
+
+    first, again = run(), run()
+    assert torch.equal(first[1].lookup.weight, again[1].lookup.weight)
+
+
+def test_a_recorded_teacher_looks_at_the_first_batch_of_every_epoch(blobs, linear):
+    recorded = kd.Recorded(linear(), blobs())
+    recorded.lookup(next(blobs().batches(4)))
+    assert recorded.lookups == 1
+    assert nn.Sequential(recorded).train()[0].lookups == 0

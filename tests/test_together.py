@@ -464,8 +464,10 @@ def test_what_cannot_be_trained_together_is_trained_one_by_one_with_a_warning(bl
     dropping = Trial(lambda seed: kd.Supervised(nn.Sequential(plain(), nn.Dropout(0.1))), blobs(), measure, epochs=1)
     methods = {"dropping": dropping, "function": lambda seed: {"accuracy": 0.5, "first": 1.0}}
     alone = compare(methods, 3, progress=False)
+    before = torch.get_rng_state()
     with pytest.warns(UserWarning, match="one by one") as warned:
         found = compare(methods, 3, together=True, progress=False)
+    assert torch.equal(torch.get_rng_state(), before)
     assert [str(warning.message) for warning in warned] == [
         "the seeds of 'dropping' are trained one by one: a step draws from a global random state, as dropout does",
         "the seeds of 'function' are trained one by one: it is a function of one seed, and no kdutils.Trial",

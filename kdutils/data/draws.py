@@ -67,7 +67,7 @@ def mixed_seed(*numbers: int) -> int:
     """One seed in [0, 2⁶³) from several numbers, such that neighbors have nothing in common."""
     state = 0
     for number in numbers:
-        state = (state + number + GAMMA) % 2**64
+        state = (state + int(number) + GAMMA) % 2**64
         state = (state ^ (state >> 30)) * FIRST % 2**64
         state = (state ^ (state >> 27)) * SECOND % 2**64
         state ^= state >> 31

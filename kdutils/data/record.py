@@ -64,6 +64,19 @@ class Part:
     shards: int = 1
 
 
+class Teacher(nn.Module):
+    """A module that teaches and is never taught, and says itself what its outputs for a batch are."""
+
+    @property
+    def original(self) -> nn.Module:
+        """The module whose outputs these are."""
+        return self
+
+    def lookup(self, batch: Batch) -> Any:
+        """Its outputs for the batch, where it need not run; None where it runs."""
+        return None
+
+
 @dataclass(eq=False)
 class Batch:
     """What one step sees.
@@ -109,10 +122,10 @@ class Batch:
         of each model. A :class:`~kdutils.teacher.Frozen` teacher and its inner model count as one; a
         :class:`~kdutils.teacher.Recorded` one looks its outputs up.
         """
-        key = id(getattr(model, "inner", model))
+        key = identity(model)
         if key not in self._outputs:
-            lookup = getattr(model, "lookup", None)
-            self._outputs[key] = self._forward(model) if lookup is None else lookup(self)
+            known = model.lookup(self) if isinstance(model, Teacher) else None
+            self._outputs[key] = self._forward(model) if known is None else known
         return self._outputs[key]
 
     def _forward(self, model: nn.Module) -> Any:
@@ -129,6 +142,11 @@ class Batch:
         names = ("images", "labels", "index", "host_index", "host_view", "other_labels", "share")
         there = {name: value.tensor_split(count) for name in names if (value := getattr(self, name)) is not None}
         return [replace(self, **{n: v[i] for n, v in there.items()}, _outputs={}) for i in range(count)]
+
+
+def identity(model: nn.Module) -> int:
+    """The key under which a batch keeps the outputs of a model: a frozen one and what it wraps have one."""
+    return id(model.original if isinstance(model, Teacher) else model)
 
 
 class Source:

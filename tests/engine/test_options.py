@@ -217,3 +217,24 @@ def test_between_two_looks_no_step_waits_for_the_device(blobs, normed):
 def test_options_out_of_range_are_named(blobs, linear, options, message):
     with pytest.raises(ValueError, match=message):
         trained(blobs(), linear(), **options)
+
+
+def test_the_average_copies_what_is_no_number_to_average(blobs, linear):
+    class Counting(nn.Sequential):
+        """Counts its steps, and is open for the first three."""
+
+        def __init__(self) -> None:
+            super().__init__(linear())
+            self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+            self.register_buffer("open", torch.ones((), dtype=torch.bool))
+
+        def forward(self, images):
+            if self.training:
+                self.count += 1
+                self.open &= self.count < 3
+            return super().forward(images)
+
+    model = Counting()
+    trained(blobs(), model, average=0.9)
+    assert int(model.count) == 12
+    assert not model.open

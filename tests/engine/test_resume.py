@@ -8,6 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -257,3 +258,113 @@ def test_a_full_disk_ends_in_a_clear_message_with_the_checkpoint_before_it_intac
     assert "the one of step 6 is intact in" in said
     assert [path.name for path in checkpoints(tmp_path)] == ["step-000000006.pt"]
     assert checkpoint.newest(tmp_path)[0] == 6
+
+
+def of_scores(scores):
+    left = iter(scores)
+    return lambda learner: {"score": next(left)}
+
+
+@pytest.mark.parametrize("every", [1000, 12])
+def test_the_best_weights_are_written_whenever_checkpoints_are(blobs, normed, tmp_path, every):
+    states = []
+
+    def validate(learner):
+        states.append({name: value.clone() for name, value in learner.state_dict().items()})
+        return {"score": [0.5, 0.4, 0.9, 0.3, 0.2][len(states) - 1]}
+
+    history = trained(blobs(), normed(), tmp_path, epochs=5, validate=validate, checkpoint_every=every)
+    best = load_file(tmp_path / "best.safetensors")
+    assert history.best_epoch == 3
+    assert all(torch.equal(best[name], value) for name, value in states[2].items())
+
+
+def test_what_is_written_after_a_checkpoint_is_made_up_for(blobs, normed, tmp_path):
+    trained(blobs(), normed(), tmp_path, validate=of_scores([0.1, 0.2, 0.3]))
+    wanted = {name: (tmp_path / name).read_bytes() for name in ("best.safetensors", "last.safetensors", "history.json")}
+    for name in wanted:
+        (tmp_path / name).unlink()
+    trained(blobs(), normed(), tmp_path, validate=of_scores([]))
+    assert {name: (tmp_path / name).read_bytes() for name in wanted if name != "history.json"} == {
+        name: content for name, content in wanted.items() if name != "history.json"
+    }
+    assert (tmp_path / "history.json").is_file()
+
+
+def test_starting_over_leaves_no_weights_of_the_old_best(blobs, normed, tmp_path):
+    trained(blobs(), normed(), tmp_path, validate=of_scores([0.1, 0.2, 0.3]))
+    trained(blobs(), normed(), tmp_path, resume=False)
+    assert not (tmp_path / "best.safetensors").exists()
+
+
+def test_numbers_of_numpy_do_no_harm(blobs, linear, tmp_path):
+    def run():
+        objective = kd.distill.SoftTargets(linear(), linear(seed=1), temperature=np.linspace(1, 8, 8)[3])
+        rate = np.logspace(-3, -1, 3)[0]
+        numbers = {"learning_rate": rate, "weight_decay": np.float32(0.01), "seed": np.int64(3), "epochs": np.int64(2)}
+        return kd.fit(objective, blobs(), folder=tmp_path, progress=False, **numbers)
+
+    first, again = run(), run()
+    assert again.resumed_from == len(first.steps["soft targets"])
+
+
+def test_a_checkpoint_that_could_not_be_read_again_is_not_written(tmp_path):
+    with pytest.raises(TypeError, match=r"state\['objective'\]\['x'\] is a \w*Path"):
+        checkpoint.write(tmp_path, 1, {"objective": {"x": tmp_path}})
+    assert checkpoint.newest(tmp_path) is None
+
+
+@pytest.mark.parametrize("error", [MemoryError(), PermissionError("no")])
+def test_a_file_that_cannot_be_opened_now_is_not_called_damaged(blobs, normed, tmp_path, monkeypatch, error):
+    def failing(*arguments, **options):
+        raise error
+
+    trained(blobs(), normed(), tmp_path)
+    monkeypatch.setattr(torch, "load", failing)
+    with pytest.raises(type(error)):
+        trained(blobs(), normed(), tmp_path)
+
+
+def test_what_a_kill_left_half_written_goes_with_the_next_checkpoint(blobs, normed, tmp_path):
+    trained(blobs(), normed(), tmp_path, epochs=1)
+    half = tmp_path / "checkpoints" / ".step-000000012.pt.4711"
+    half.touch()
+    trained(blobs(), normed(), tmp_path, epochs=1, resume=False)
+    assert not half.exists()
+
+
+def test_patience_may_change_where_a_training_goes_on(blobs, normed, tmp_path):
+    scores = [0.5, 0.4, 0.6, 0.3, 0.2, 0.1]
+    short = trained(blobs(), normed(), tmp_path, epochs=6, validate=of_scores(scores), patience=1)
+    assert len(short.epochs) == 2
+    more = trained(blobs(), normed(), tmp_path, epochs=6, validate=of_scores(scores[2:]), patience=3)
+    assert (len(more.epochs), more.best_epoch) == (6, 3)
+
+
+def test_validation_may_begin_where_a_training_goes_on(blobs, normed, tmp_path):
+    presses = iter([False] * 7 + [True])  # in the second epoch
+
+    class Pressed(kd.Supervised):
+        def forward(self, batch):
+            if next(presses, False):
+                signal.raise_signal(signal.SIGINT)
+            return super().forward(batch)
+
+    options = {"epochs": 3, "batch_size": 16, "progress": False, "folder": tmp_path}
+    assert kd.fit(Pressed(normed()), blobs(), **options).interrupted
+    history = kd.fit(Pressed(normed()), blobs(), validate=of_scores([0.1, 0.2]), **options)
+    assert history.best_epoch == 3
+    assert ["score" in epoch for epoch in history.epochs] == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "what"),
+    [
+        ({"precision": "bf16"}, {"precision": "fp32"}, "precision was 'torch.bfloat16', is 'torch.float32'"),
+        ({"schedule": lambda p: 1 - p}, {"schedule": lambda p: 0.5}, "schedule was "),
+    ],
+)
+def test_another_precision_or_another_lambda_is_another_training(blobs, linear, tmp_path, first, then, what):
+    trained(blobs(), linear(), tmp_path, **first)
+    with pytest.raises(ValueError, match=what):
+        trained(blobs(), linear(), tmp_path, **then)
