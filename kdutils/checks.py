@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    "UNIT",
     "require_choice",
     "require_device",
     "require_folder",
@@ -17,6 +18,9 @@ __all__ = [
     "require_positive",
     "require_same_shape",
 ]
+
+UNIT = (-1e-6, 1 + 1e-6)
+"""The range of pixels in [0, 1], with room for rounding."""
 
 
 def require_positive(**numbers: float) -> None:
@@ -51,8 +55,8 @@ def require_same_shape(**tensors: Tensor) -> None:
 
 
 def require_labels(labels: Tensor, classes: int, *, name: str = "labels") -> None:
-    """Raise ValueError unless ``labels`` is a vector of integers in [0, classes)."""
-    if labels.ndim != 1 or labels.is_floating_point() or labels.dtype == torch.bool:
+    """Raise ValueError unless ``labels`` is an int64 vector of numbers in [0, classes)."""
+    if labels.ndim != 1 or labels.dtype != torch.int64:
         raise ValueError(
             f"{name} must be a vector of class numbers (int64); got shape {tuple(labels.shape)}, {labels.dtype}"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
@@ -130,14 +131,14 @@ def curves(
         reference: estimates drawn as level lines with a band.
     """
     figure, panel = axes()
-    markers = "osD^v*x"
-    for (name, estimates), marker, color in zip(series.items(), markers, COLORS, strict=False):
+    for (name, estimates), marker, color in zip(series.items(), cycle("osD^v*xPX"), cycle(COLORS), strict=False):
         panel.plot(x, [e.mean * _scale(e) for e in estimates], marker=marker, label=name, color=color)
         low, high = ([getattr(e, end) * _scale(e) for e in estimates] for end in ("low", "high"))
         panel.fill_between(x, low, high, alpha=0.15, color=color, linewidth=0)
-    for (name, estimate), style in zip((reference or {}).items(), ("--", ":", "-."), strict=False):
-        panel.axhline(estimate.mean * _scale(estimate), color=COLORS[-1], linestyle=style, label=name, linewidth=1.5)
-        panel.axhspan(estimate.low * _scale(estimate), estimate.high * _scale(estimate), color=COLORS[-1], alpha=0.1)
+    looks = cycle((style, color) for color in reversed(COLORS) for style in ("--", ":", "-."))
+    for (name, estimate), (style, color) in zip((reference or {}).items(), looks, strict=False):
+        panel.axhline(estimate.mean * _scale(estimate), color=color, linestyle=style, label=name, linewidth=1.5)
+        panel.axhspan(estimate.low * _scale(estimate), estimate.high * _scale(estimate), color=color, alpha=0.1)
     if log:
         panel.set_xscale("log", base=2)
         panel.set_xticks(x, [f"{value:g}" for value in x])

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import torch
 
+from kdutils.checks import UNIT
 from kdutils.data.draws import Draws
 from kdutils.data.geometry import resize
 from kdutils.data.record import Dataset
@@ -40,7 +41,7 @@ def blended(base: Dataset, seed: int = 0) -> Dataset:
     """The images of ``base`` over random patches of photographs, as ``|patch - image|``: a harder domain, same labels.
 
     The patches are cut at random places from the two photographs (427×640 pixels) that scikit-learn ships, so training
-    and test sets made from different seeds share backgrounds.
+    and test sets made from different seeds share photographs. Made from one seed, they share the patches themselves.
 
     Args:
         base: data with 1 or 3 channels and pixel values in [0, 1].
@@ -58,7 +59,7 @@ def blended(base: Dataset, seed: int = 0) -> Dataset:
     if channels not in (1, 3):
         raise ValueError(f"base must have 1 or 3 channels; {base.name!r} has {channels}")
     low, high = float(base.images.min()), float(base.images.max())
-    if low < 0 or high > 1:
+    if not UNIT[0] <= low <= high <= UNIT[1]:
         raise ValueError(
             f"base must have pixel values in [0, 1]; {base.name!r} has {low:.3g} to {high:.3g}: blend it first, "
             "standardize afterwards"
@@ -73,7 +74,7 @@ def blended(base: Dataset, seed: int = 0) -> Dataset:
     rows = top + torch.arange(height, device=base.device).view(1, -1, 1)
     columns = left + torch.arange(width, device=base.device).view(1, 1, -1)
     patches = photographs[which, rows, columns].permute(0, 3, 1, 2)
-    return replace(base, images=(patches - base.images).abs(), name=f"{base.name} blended")
+    return replace(base, images=(patches - base.images).abs().clamp_max(1), name=f"{base.name} blended")
 
 
 def _photographs() -> torch.Tensor:

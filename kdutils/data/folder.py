@@ -1,12 +1,18 @@
 """The user's own pictures: a folder for each class."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from kdutils.data.record import Dataset
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 __all__ = ["image_folder"]
 
@@ -20,7 +26,8 @@ def image_folder(
     """Pictures from a folder that holds one folder for each class, such as ``pets/train/cat/tom.jpg``.
 
     Each picture is turned as its EXIF data says, scaled so that it fills ``size``, and cropped about its center. All
-    of them are kept in memory. Hidden files and files that are no pictures are passed over.
+    of them are kept in memory. Hidden files and files that are no pictures are passed over. Pictures with 16 bits are
+    brought to 8; transparent ones are put on a white ground.
 
     Args:
         path: the folder with the class folders. For data with ``train`` and ``test`` folders, one of these.
@@ -56,7 +63,7 @@ def labeled_files(
     files: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(names):
-        found = sorted(file for file in (path / name).rglob("*") if _is_picture(file))
+        found = sorted(file for file in (path / name).rglob("*") if _is_picture(file, path / name))
         if not found:
             raise ValueError(f"class folder {str(path / name)!r} has no pictures ({', '.join(PICTURES)})")
         files += found
@@ -83,8 +90,9 @@ def _class_folders(path: Path, classes: Sequence[str] | None) -> tuple[str, ...]
     return tuple(found if classes is None else classes)
 
 
-def _is_picture(file: Path) -> bool:
-    return file.suffix.lower() in PICTURES and not file.name.startswith(".") and file.is_file()
+def _is_picture(file: Path, folder: Path) -> bool:
+    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+    return file.suffix.lower() in PICTURES and not hidden and file.is_file()
 
 
 def read_picture(file: Path, size: tuple[int, int], channels: int) -> Tensor:
@@ -94,8 +102,26 @@ def read_picture(file: Path, size: tuple[int, int], channels: int) -> Tensor:
 
     try:
         with Image.open(file) as picture:
-            upright = ImageOps.exif_transpose(picture).convert("RGB" if channels == 3 else "L")
+            upright = _plain(ImageOps.exif_transpose(picture)).convert("RGB" if channels == 3 else "L")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise OSError(f"picture {str(file)!r} cannot be read ({error}); mend it or take it out") from error
     fitted = ImageOps.fit(upright, (size[1], size[0]), method=Image.Resampling.BILINEAR)
     return torch.from_numpy(np.array(fitted)).view(*size, channels).permute(2, 0, 1)
+
+
+def _plain(picture: Image.Image) -> Image.Image:
+    """The picture with 8 bits and without transparency, which Pillow's own conversion would cut off."""
+    import numpy as np
+    from PIL import Image
+
+    if picture.mode == "F":
+        raise ValueError("its pixels are floating-point numbers, of unknown range")
+    if picture.mode.startswith("I"):  # 16 bits, which some versions of Pillow hold in 32
+        values = np.asarray(picture).astype(np.int32)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError(f"its pixels are {values.min()} to {values.max()}, not numbers of 8 or 16 bits")
+        return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    if picture.has_transparency_data:
+        ground = Image.new("RGBA", picture.size, "white")
+        return Image.alpha_composite(ground, picture.convert("RGBA"))
+    return picture

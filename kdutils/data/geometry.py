@@ -29,6 +29,8 @@ def interval(name: str, value: Range, *, center: float = 0.0, low: float | None 
         ValueError: if the bounds are not finite, not in order, or below ``low``.
     """
     if isinstance(value, tuple | list):
+        if len(value) != 2:
+            raise ValueError(f"{name} must be a number or a pair (lowest, highest); got {value!r}")
         least, most = value
     elif value < 0:
         raise ValueError(f"{name} must not be negative; got {value!r} (a pair gives bounds, such as (-1.0, 2.0))")
@@ -122,4 +124,6 @@ def resize(images: Tensor, size: int | tuple[int, int]) -> Tensor:
         raise ValueError(f"size must be at least 1 pixel a side; got {size!r}")
     if images.shape[-2:] == (height, width):
         return images
-    return F.interpolate(images, size=(height, width), mode="bilinear", antialias=True, align_corners=False)
+    resized = F.interpolate(images, size=(height, width), mode="bilinear", antialias=True, align_corners=False)
+    # A mean lies between its values; rounding may not make it leave them.
+    return resized.clamp(images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True))

@@ -26,7 +26,7 @@ def soft_target_loss(student_logits: Tensor, teacher_logits: Tensor, temperature
 
     Args:
         student_logits: (batch, classes).
-        teacher_logits: (batch, classes); receives no gradient.
+        teacher_logits: (batch, classes); receives no gradient. A class with −∞ is ruled out, and has no part.
         temperature: T > 0; higher shows more of the teacher's small probabilities.
 
     Returns:
@@ -38,7 +38,7 @@ def soft_target_loss(student_logits: Tensor, teacher_logits: Tensor, temperature
     Source: Hinton, Vinyals and Dean (2015), arXiv:1503.02531, section 2.
     """
     student, teacher = _tempered(student_logits, teacher_logits, temperature)
-    return temperature**2 * (teacher.exp() * (teacher - student)).sum(dim=1).mean()
+    return temperature**2 * _expected(teacher - student, teacher.exp())
 
 
 def soft_cross_entropy(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 4.0) -> Tensor:
@@ -51,7 +51,7 @@ def soft_cross_entropy(student_logits: Tensor, teacher_logits: Tensor, temperatu
 
     Args:
         student_logits: (batch, classes).
-        teacher_logits: (batch, classes); receives no gradient.
+        teacher_logits: (batch, classes); receives no gradient. A class with −∞ is ruled out, and has no part.
         temperature: T > 0.
 
     Returns:
@@ -63,7 +63,7 @@ def soft_cross_entropy(student_logits: Tensor, teacher_logits: Tensor, temperatu
     Source: Hinton, Vinyals and Dean (2015), arXiv:1503.02531, section 2.
     """
     student, teacher = _tempered(student_logits, teacher_logits, temperature)
-    return -(temperature**2) * (teacher.exp() * student).sum(dim=1).mean()
+    return -(temperature**2) * _expected(student, teacher.exp())
 
 
 def logit_matching_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
@@ -170,6 +170,11 @@ def _tempered(student_logits: Tensor, teacher_logits: Tensor, temperature: float
     student = F.log_softmax(_full(student_logits) / temperature, dim=1)
     teacher = F.log_softmax(_full(teacher_logits.detach()) / temperature, dim=1)
     return student, teacher
+
+
+def _expected(values: Tensor, probabilities: Tensor) -> Tensor:
+    """Mean under each row of probabilities, averaged; 0 · ∞ counts as 0, where the teacher rules a class out."""
+    return (probabilities * values).masked_fill(probabilities == 0, 0).sum(dim=1).mean()
 
 
 def _full(logits: Tensor) -> Tensor:

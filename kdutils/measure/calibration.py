@@ -42,7 +42,8 @@ def reliability(logits: Tensor, labels: Tensor, bins: int = 15) -> Reliability:
         On the CPU, in float64.
 
     Raises:
-        ValueError: if there are no rows, shapes or labels do not fit, a logit is NaN, or ``bins`` is less than 1.
+        ValueError: if there are no rows, shapes or labels do not fit, a logit is NaN or infinite, or ``bins`` is less
+            than 1.
 
     Source: Guo et al. (2017), arXiv:1706.04599, section 2.
     """
@@ -79,8 +80,9 @@ def calibration_error(logits: Tensor, labels: Tensor, bins: int = 15) -> float:
     Source: Guo et al. (2017), arXiv:1706.04599, equation 3.
     """
     bars = reliability(logits, labels, bins)
-    gap = (bars.accuracy - bars.confidence).abs().nan_to_num(0.0)
-    return ((bars.count * gap).sum() / bars.count.sum()).item()
+    held = bars.count > 0
+    gap = (bars.accuracy - bars.confidence).abs()
+    return ((bars.count * gap)[held].sum() / bars.count.sum()).item()
 
 
 def negative_log_likelihood(logits: Tensor, labels: Tensor) -> float:
@@ -91,7 +93,8 @@ def negative_log_likelihood(logits: Tensor, labels: Tensor) -> float:
         labels: (n,) class numbers.
 
     Raises:
-        ValueError: if there are no rows, shapes do not fit, a logit is NaN, or a label is outside the classes.
+        ValueError: if there are no rows, shapes do not fit, a logit is NaN or infinite, or a label is outside the
+            classes.
     """
     require_logits(logits, labels)
     return F.cross_entropy(logits.detach().cpu().double(), labels.cpu()).item()

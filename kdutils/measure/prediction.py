@@ -67,10 +67,11 @@ def accuracy_of(logits: Tensor, labels: Tensor) -> float:
         labels: (n,) class numbers.
 
     Raises:
-        ValueError: if there are no rows, shapes do not fit, a logit is NaN, or a label is outside the classes.
+        ValueError: if there are no rows, shapes do not fit, a logit is NaN or infinite, or a label is outside the
+            classes.
     """
     require_logits(logits, labels)
-    return (logits.argmax(dim=1) == labels).double().mean().item()
+    return int((logits.argmax(dim=1) == labels.to(logits.device)).sum()) / len(labels)
 
 
 def labels_for(measure: str, data: Dataset) -> Tensor:
@@ -81,14 +82,17 @@ def labels_for(measure: str, data: Dataset) -> Tensor:
 
 
 def require_logits(logits: Tensor, labels: Tensor | None = None, name: str = "logits") -> None:
-    """Raise ValueError unless ``logits`` are (n, classes) without NaN, n at least 1, and labels, if any, fit them."""
+    """Raise ValueError unless ``logits`` are (n, classes) of numbers, n at least 1, and labels, if any, fit them.
+
+    A class that is ruled out may have −infinity, but not all of them.
+    """
     if logits.ndim != 2 or not logits.is_floating_point():
         raise ValueError(f"{name} must be floats of shape (n, classes); got {tuple(logits.shape)}, {logits.dtype}")
     if logits.numel() == 0:
         raise ValueError(f"{name} are empty, of shape {tuple(logits.shape)}; at least one sample and class is wanted")
-    broken = int(logits.isnan().any(dim=1).sum())
+    broken = int((~logits.amax(dim=1).isfinite()).sum())
     if broken:
-        raise ValueError(f"{name} must be numbers; got NaN for {broken} of {len(logits)} samples")
+        raise ValueError(f"{name} must be numbers; got NaN or infinity for {broken} of {len(logits)} samples")
     if labels is not None:
         require_labels(labels, logits.shape[1])
         if len(labels) != len(logits):

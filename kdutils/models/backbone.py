@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kdutils.checks import UNIT
 from kdutils.models.parts import Classifier, require_counts
 from kdutils.models.registry import register
 
@@ -76,7 +77,7 @@ def preprocess(images: Tensor, size: int = 224) -> Tensor:
             f"images must be floats of shape (batch, 1 or 3, height, width); got {tuple(images.shape)}, {images.dtype}"
         )
     low, high = (float(value) for value in images.aminmax())
-    if low < 0 or high > 1:
+    if not UNIT[0] <= low <= high <= UNIT[1]:
         raise ValueError(f"images must have values in [0, 1], not standardized ones; got {low:.3g} to {high:.3g}")
     if size < STRIDE or size % STRIDE:
         raise ValueError(f"size must be a multiple of {STRIDE}; got {size}")

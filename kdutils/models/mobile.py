@@ -27,10 +27,15 @@ def mobilenetv2(classes: int = 100, channels: int = 3, width: float = 0.5, expan
         width: factor on the channels of all but the last convolution.
         expansion: how much wider a block is inside than at its ends.
 
+    Raises:
+        ValueError: if a number is not positive, or the width leaves a stage without channels.
+
     Source: Sandler et al. (2018), arXiv:1801.04381.
     """
     require_counts(classes=classes, channels=channels, expansion=expansion)
     require_positive(width=width)
+    if 16 * width < 1:
+        raise ValueError(f"width must be at least 1/16, or the stage of 16 channels has none left; got {width!r}")
     inputs = int(32 * width)
     body: dict[str, nn.Module] = {"input": Images(channels), "stem": normalized(convolve(channels, inputs, stride=2))}
     shapes = [(16, 1, 1), (24, 2, 1), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1)]

@@ -95,14 +95,17 @@ def under(name: str, prefixes: Iterable[str]) -> bool:
 def head_path(model: nn.Module) -> str:
     """Dotted path of the head: the linear layer that was registered last.
 
+    A module that holds a linear layer as its ``base`` and has a ``delta`` to add to it (LoRA) counts as one.
+
     Raises:
         ValueError: if the model has no linear layer.
     """
-    paths = [
-        path
-        for path, module in model.named_modules()
-        if isinstance(module, nn.Linear) and not isinstance(module, NonDynamicallyQuantizableLinear)
-    ]
+    paths: list[str] = []
+    for path, module in model.named_modules():
+        layer = module.base if hasattr(module, "delta") and hasattr(module, "base") else module
+        linear = isinstance(layer, nn.Linear) and not isinstance(layer, NonDynamicallyQuantizableLinear)
+        if linear and not under(path, paths[-1:]):
+            paths.append(path)
     if not paths:
         raise ValueError(f"{_kind(model)} has no linear layer that could be its head; name the layer that is meant")
     return paths[-1]

@@ -115,7 +115,8 @@ def save(model: nn.Module, folder: str | os.PathLike[str]) -> None:
             "put @kdutils.models.register before the function that builds it"
         )
     state = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
-    differences = _differences(_rebuild(config).state_dict(), state)
+    rebuilt = _rebuild(config)
+    differences = _differences(rebuilt.state_dict(), state) or _other_layers(rebuilt, model)
     if differences:
         raise ValueError(
             f"the model is no longer what {_call(config)} builds: {differences}; "
@@ -128,7 +129,7 @@ def save(model: nn.Module, folder: str | os.PathLike[str]) -> None:
 
 
 def load(folder: str | os.PathLike[str]) -> nn.Module:
-    """Rebuild a model that :func:`save` wrote; on the CPU, in evaluation mode.
+    """Rebuild a model that :func:`save` wrote; on the CPU, in evaluation mode, each tensor of the type it had.
 
     Nothing in the folder is run as code, and torch's random state stays as it is.
 
@@ -156,6 +157,8 @@ def load(folder: str | os.PathLike[str]) -> nn.Module:
     differences = _differences(model.state_dict(), state)
     if differences:
         raise ValueError(f"the weights in {path} do not fit what {_call(config)} builds: {differences}")
+    for name, tensor in model.state_dict(keep_vars=True).items():  # which loading alone would leave in their types
+        tensor.data = tensor.data.to(state[name].dtype)
     model.load_state_dict(state)
     return model.eval()
 
@@ -203,3 +206,26 @@ def _differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], mo
             wrong.append(f"{name} has shape {got}, wanted {wanted}")
     more = f", and {len(wrong) - most} more" if len(wrong) > most else ""
     return ", ".join(wrong[:most]) + more
+
+
+def _other_layers(expected: nn.Module, found: nn.Module) -> str:
+    """The first layer that is of another kind or has other options, in words; empty if there is none.
+
+    A class derived from the expected one passes: its layer only trains otherwise (dropout, frozen statistics).
+    """
+    ones, others = (dict(model.named_modules(remove_duplicate=False)) for model in (expected, found))
+    for path in sorted(ones.keys() | others.keys()):
+        if path not in ones or path not in others:
+            return f"{path} is {'missing' if path in ones else 'not wanted'}"
+        one, other = ones[path], others[path]
+        # By name: a cell that is run again makes the class again.
+        name = _full_name(type(one))
+        same = [kind for kind in type(other).__mro__ if issubclass(kind, nn.Module) and _full_name(kind) == name]
+        if not same or same[0].extra_repr(other) != one.extra_repr():
+            got, wanted = (f"{type(layer).__name__}({layer.extra_repr()})" for layer in (other, one))
+            return f"{path or 'the model'} is {got}, wanted {wanted}"
+    return ""
+
+
+def _full_name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"

@@ -209,9 +209,10 @@ def linear_probe(
 
     Args:
         train: features with labels, every class at least once. Pictures work too, as features that are their pixels.
-        C: inverse strength of the L2 penalty. None chooses it by the accuracy on ``validate``, or else by stratified
-            cross-validation within ``train`` (five folds, or as many as the rarest class has samples); of equal ones
-            the strongest penalty. With a class of one sample nothing can be held out, and C is 1.
+        C: inverse strength of the L2 penalty; if given, the arguments below have no part. None chooses it by the
+            accuracy on ``validate``, or else by stratified cross-validation within ``train`` (five folds, or as many
+            as the rarest class has samples); of equal ones the strongest penalty. With a class of one sample nothing
+            can be held out, and C is 1.
         validate: features of other samples, never the test set.
         strengths: the values of C that are tried.
 
@@ -371,6 +372,8 @@ class TransformHead(nn.Module):
 def joined(*sources: Dataset, name: str | None = None) -> Dataset:
     """The features of several models for the same samples, side by side: (n, d₁ + d₂ + ..., 1, 1).
 
+    The columns are those of the first.
+
     Raises:
         ValueError: unless there are two or more, of the same samples with the same labels and classes.
     """
@@ -517,18 +520,20 @@ def _extract(
 @contextmanager
 def _explained(model: nn.Module, images: Tensor, name: str) -> Iterator[None]:
     """Say which images did not fit, and what the first layer wants."""
-    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)), None)
-    shape = "×".join(map(str, images.shape[1:]))
-    if isinstance(first, nn.Conv2d) and images.ndim == 4 and images.shape[1] != first.in_channels:
-        raise ValueError(
-            f"images of {name!r} are {shape}; the model's first convolution wants {first.in_channels} channels, "
-            "and preprocess= can make them"
-        )
     try:
         yield
     except torch.OutOfMemoryError:
         raise
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
+        first = next((m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)), None)
+        shape = "×".join(map(str, images.shape[1:]))
+        if isinstance(first, nn.Conv2d) and images.ndim == 4 and images.shape[1] != first.in_channels:
+            raise ValueError(
+                f"images of {name!r} are {shape}; the model's first convolution wants {first.in_channels} channels, "
+                "and preprocess= can make them"
+            ) from error
+        if isinstance(error, ValueError):  # somebody has checked, and said what is wrong
+            raise
         raise ValueError(
             f"the model cannot take images of {name!r}, which are {shape}: {error}. "
             "Are they too small for it? preprocess= can resize them"
@@ -599,7 +604,7 @@ def _require_pairs(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
             "source and target must be features (n, d) and (n, e) of the same two or more samples; "
             f"got {tuple(source.shape)} and {tuple(target.shape)}"
         )
-    x, y = source.detach().double(), target.detach().double()
+    x, y = in_float64(source), in_float64(target)
     if not (x.isfinite().all() and y.isfinite().all()):
         raise ValueError("source and target must be finite; got NaN or infinity")
     return x, y
@@ -615,6 +620,12 @@ def _layer(weight: Tensor, bias: Tensor) -> nn.Linear:
     layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
     layer.weight, layer.bias = nn.Parameter(weight.contiguous()), nn.Parameter(bias)
     return layer
+
+
+def in_float64(values: Tensor) -> Tensor:
+    """The values in float64, without a graph; on the CPU if they are on Apple's GPU, which has none."""
+    values = values.detach()
+    return (values.cpu() if values.device.type == "mps" else values).double()
 
 
 def _same(one: Tensor | None, other: Tensor | None) -> bool:

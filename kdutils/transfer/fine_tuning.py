@@ -26,6 +26,7 @@ from kdutils.checks import require_choice, require_fraction, require_positive
 from kdutils.data.record import Batch
 from kdutils.fit import Objective
 from kdutils.models.paths import blocks, head_path, replaced, require_layer, require_prefixes, under
+from kdutils.transfer.small_data import DropoutLinear
 
 __all__ = [
     "L2SP",
@@ -57,7 +58,9 @@ def with_head(model: M, classes: int, head: nn.Module | None = None, path: str |
     Args:
         model: any module with a linear head; it stays as it is.
         classes: of the new task.
-        head: the new head, such as that of a probe; None makes a linear layer with PyTorch's random start.
+        head: the new head, such as that of a probe; None makes a linear layer with PyTorch's random start, and with
+            the dropout of the old one if that is a :class:`~kdutils.transfer.DropoutLinear`. A low-rank update beside
+            the old head goes with it.
         path: dotted path of the head; None takes the last linear layer.
 
     Raises:
@@ -66,11 +69,12 @@ def with_head(model: M, classes: int, head: nn.Module | None = None, path: str |
     if classes < 1:
         raise ValueError(f"classes must be at least 1; got {classes}")
     where = head_path(model) if path is None else path
-    old = require_layer(model, where, "path")
+    there = require_layer(model, where, "path")
+    old = there.base if isinstance(there, LoRA) else there
     if not isinstance(old, nn.Linear):
-        raise ValueError(f"path={where!r} is a {type(old).__name__}; only a linear head can be replaced")
+        raise ValueError(f"path={where!r} is a {type(there).__name__}; only a linear head can be replaced")
     if head is None:
-        new: nn.Module = nn.Linear(old.in_features, classes, device=old.weight.device, dtype=old.weight.dtype)
+        new: nn.Module = _fresh(old, classes)
     else:
         new = copy.deepcopy(head)
         last = [module for module in new.modules() if isinstance(module, nn.Linear)]
@@ -82,10 +86,19 @@ def with_head(model: M, classes: int, head: nn.Module | None = None, path: str |
         new = new.to(old.weight)
     changed = replaced(copy.deepcopy(model), where, new)
     config = getattr(changed, "config", None)
-    if isinstance(config, Mapping) and "classes" in config.get("options", {}) and type(new) is nn.Linear:
+    if isinstance(config, Mapping) and "classes" in config.get("options", {}) and isinstance(new, nn.Linear):
         # A model that a registered builder made can then still be saved and loaded.
         changed.config = {**config, "options": {**config["options"], "classes": classes}}  # type: ignore[assignment]
     return changed  # type: ignore[return-value]
+
+
+def _fresh(old: nn.Linear, classes: int) -> nn.Linear:
+    """A new linear layer for the old one's inputs, with its dropout if it has some."""
+    kind = DropoutLinear if isinstance(old, DropoutLinear) else nn.Linear
+    new = kind(old.in_features, classes, device=old.weight.device, dtype=old.weight.dtype)
+    if isinstance(old, DropoutLinear):
+        new.p = old.p  # type: ignore[assignment]
+    return new.train(old.training)
 
 
 def freeze(
@@ -149,7 +162,7 @@ def unfreeze(model: M, prefixes: Names | None = None) -> M:
             parameter.requires_grad_(True)
     for name, module in _norms(model):
         if wanted is None or under(name, wanted):
-            _set_statistics(module, "train")
+            _set_statistics(module, "train", model.training)
     return model
 
 
@@ -171,7 +184,7 @@ def norm_statistics(model: M, policy: Norms, prefixes: Names | None = None) -> M
     wanted = None if prefixes is None else require_prefixes(model, prefixes)
     for name, module in _norms(model):
         if wanted is None or under(name, wanted):
-            _set_statistics(module, policy)
+            _set_statistics(module, policy, model.training)
     return model
 
 
@@ -181,7 +194,7 @@ def trainable(model: nn.Module) -> int:
 
 
 def bias_only(model: M, train: Names | None = None, norms: Norms = "frozen") -> M:
-    """Train nothing but the biases, and the head.
+    """Train nothing but the biases (those within attention and recurrent layers too), and the head.
 
     Args:
         model: changed in place.
@@ -195,7 +208,7 @@ def bias_only(model: M, train: Names | None = None, norms: Norms = "frozen") -> 
     """
     require_choice("norms", norms, ["frozen", "train"])
     kept = require_prefixes(model, head_path(model) if train is None else train, "train")
-    biases = {name for name, _ in model.named_parameters() if name.rpartition(".")[2] == "bias"}
+    biases = {name for name, _ in model.named_parameters() if "bias" in name.rpartition(".")[2].split("_")}
     if all(under(name, kept) for name in biases):
         raise ValueError(f"{type(model).__name__} has no bias besides {', '.join(kept)}; nothing would be tuned")
     for name, parameter in model.named_parameters():
@@ -397,6 +410,9 @@ class LoRA(nn.Module):
         nn.init.normal_(self.down.weight, std=1 / math.sqrt(inputs))
         nn.init.zeros_(self.up.weight)
         self.register_buffer("kept", None, persistent=False)
+        # A state dict holds the layer and its update apart, merged or not: one that is loaded counts it once.
+        self.register_state_dict_post_hook(_state_apart)
+        self.register_load_state_dict_pre_hook(_unmerged_first)
 
     @property
     def merged(self) -> bool:
@@ -490,6 +506,8 @@ def with_lora(
 def merge_lora(model: M) -> M:
     """Put every low-rank update into its weight, in place; the model then answers faster, and cannot be trained.
 
+    Its state dict stays as it was, with the updates apart; loading one takes them out of the weights again.
+
     Raises:
         ValueError: if the model has no LoRA layers.
     """
@@ -522,6 +540,15 @@ def without_lora(model: M) -> M:
     return changed.requires_grad_(True)  # type: ignore[return-value]
 
 
+def _state_apart(layer: LoRA, state: dict[str, Any], prefix: str, _: Any) -> None:
+    if layer.kept is not None:
+        state[f"{prefix}base.weight"] = layer.kept
+
+
+def _unmerged_first(layer: LoRA, *_: Any) -> None:
+    layer.unmerge()
+
+
 class _FrozenStatistics:
     """Mixed into a BatchNorm class: evaluation mode for good."""
 
@@ -550,7 +577,7 @@ def _frozen_class(kind: type) -> type:
     return type(f"_Frozen{kind.__name__}", (_FrozenStatistics, kind), {})
 
 
-def _set_statistics(module: _BatchNorm, policy: Norms) -> None:
+def _set_statistics(module: _BatchNorm, policy: Norms, training: bool = False) -> None:
     # A derived class keeps the names in the state dict, hooks and references, where a wrapper would not.
     frozen = isinstance(module, _FrozenStatistics)
     if policy == "frozen" and not frozen:
@@ -558,6 +585,7 @@ def _set_statistics(module: _BatchNorm, policy: Norms) -> None:
         module.eval()
     elif policy == "train" and frozen:
         module.__class__ = type(module).__bases__[1]
+        module.train(training)
 
 
 def _norms(model: nn.Module) -> list[tuple[str, _BatchNorm]]:

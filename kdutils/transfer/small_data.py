@@ -131,8 +131,9 @@ def with_dropout(model: M, p: float = 0.5, path: str | None = None) -> M:
     if p == 1:
         raise ValueError("p must be below 1, or nothing is left; got 1")
     where = head_path(model) if path is None else path
-    if not isinstance(require_layer(model, where, "path"), nn.Linear):
-        raise ValueError(f"path={where!r} is no linear layer")
+    there = require_layer(model, where, "path")
+    if not isinstance(there, nn.Linear):
+        raise ValueError(f"path={where!r} is no linear layer; it is a {type(there).__name__}")
     changed = copy.deepcopy(model)
     old: nn.Linear = changed.get_submodule(where)  # type: ignore[assignment]
     new = DropoutLinear(old.in_features, old.out_features, device="meta")  # which uses up no random numbers

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from kdutils.checks import require_fraction, require_labels, require_positive
+from kdutils.transfer.feature_extraction import in_float64
 
 __all__ = [
     "RiskShift",
@@ -146,7 +147,7 @@ def leep(source_logits: Tensor, labels: Tensor) -> float:
     theta = logits.softmax(1)
     joint = torch.nn.functional.one_hot(labels, classes).to(theta).T @ theta  # (target classes, source classes)
     given = joint / joint.sum(0).clamp_min(torch.finfo(theta.dtype).tiny)
-    return (theta * given[labels]).sum(1).log().mean().item()
+    return (theta * given[labels.to(given.device)]).sum(1).log().mean().item()
 
 
 def proxy_distance(source: Tensor, target: Tensor, C: float = 1.0, seed: int = 0) -> float:
@@ -287,11 +288,13 @@ def risk_shift(source_losses: Tensor, source_labels: Tensor, target_losses: Tens
         target_labels: (m,) class numbers of the same classes.
 
     Raises:
-        ValueError: if shapes do not fit, or a class of the target is missing in the source.
+        ValueError: if shapes do not fit, there are no losses, or a class of the target is missing in the source.
     """
+    _require_losses(source_losses, source_labels, "source")
+    _require_losses(target_losses, target_labels, "target")
     classes = int(max(source_labels.max(), target_labels.max())) + 1
-    share, risk = _by_class(source_losses, source_labels, classes, "source")
-    target_share, target_risk = _by_class(target_losses, target_labels, classes, "target")
+    share, risk = _by_class(source_losses, source_labels, classes)
+    target_share, target_risk = _by_class(target_losses, target_labels, classes)
     missing = torch.nonzero((share == 0) & (target_share > 0)).flatten().tolist()
     if missing:
         raise ValueError(f"the source has no sample of classes {missing}, which occur in the target")
@@ -302,14 +305,17 @@ def risk_shift(source_losses: Tensor, source_labels: Tensor, target_losses: Tens
     )
 
 
-def _by_class(losses: Tensor, labels: Tensor, classes: int, name: str) -> tuple[Tensor, Tensor]:
-    """Share of each class, and mean loss within it (0 where it does not occur)."""
+def _require_losses(losses: Tensor, labels: Tensor, name: str) -> None:
     if losses.ndim != 1 or losses.shape != labels.shape or len(losses) == 0:
         raise ValueError(
             f"{name}_losses and {name}_labels must be vectors of one length, not empty; "
             f"got {tuple(losses.shape)} and {tuple(labels.shape)}"
         )
-    require_labels(labels, classes, name=f"{name}_labels")
+    require_labels(labels, int(labels.max()) + 1, name=f"{name}_labels")
+
+
+def _by_class(losses: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Share of each class, and mean loss within it (0 where it does not occur)."""
     counts = torch.bincount(labels.cpu(), minlength=classes).double()
     sums = torch.zeros(classes, dtype=torch.float64).index_add_(0, labels.cpu(), losses.detach().cpu().double())
     return counts / counts.sum(), sums / counts.clamp_min(1)
@@ -353,7 +359,7 @@ def _require_features(
         raise ValueError(
             f"labels must hold at least two classes, and every class; classes {missing or [1]} are missing"
         )
-    values = features.detach().double()
+    values = in_float64(features)
     if not values.isfinite().all():
         raise ValueError(f"{name} must be finite numbers; got NaN or infinity")
     if varied and (values == values[0]).all():

@@ -66,6 +66,16 @@ def test_blended_images_have_three_channels_the_labels_of_their_base_and_other_p
     assert blended(some.unlabeled()).labels is None
 
 
+def test_pixels_that_rounding_put_beside_the_range_are_blended_into_it(some):
+    off = replace(some, images=1.0000006 * some.images - 3e-7)
+    assert off.images.min() < 0
+    assert off.images.max() > 1
+    mixed = blended(off).images
+    assert mixed.min() >= 0
+    assert mixed.max() <= 1
+    torch.testing.assert_close(mixed, blended(some).images, atol=1e-6, rtol=0)
+
+
 def test_what_cannot_be_blended_is_refused(some):
     with pytest.raises(ValueError, match=r"'digits' has -\S+ to .*blend it first"):
         blended(some.standardized())

@@ -57,12 +57,63 @@ def test_a_picture_is_turned_as_its_camera_says(tmp_path):
     assert image[5:].max() == 0
 
 
+@pytest.mark.parametrize("kind", ["png", "tif", "32-bit.tif"])
+def test_pictures_with_16_bits_keep_their_grays(tmp_path, kind):
+    ramp = np.arange(256, dtype=np.uint16).reshape(16, 16) * 257
+    (tmp_path / "one").mkdir()
+    Image.fromarray(ramp.astype(np.int32) if "32" in kind else ramp).save(tmp_path / "one" / f"ramp.{kind}")
+    for channels in (1, 3):
+        images = image_folder(tmp_path, size=16, channels=channels).images
+        assert torch.equal(images * 255, torch.arange(256.0).view(1, 1, 16, 16).expand_as(images))
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (np.array([[0.5]], dtype=np.float32), "floating-point numbers, of unknown range"),
+        (np.array([[0, 70000]], dtype=np.int32), "0 to 70000, not numbers of 8 or 16 bits"),
+        (np.array([[-5, 300]], dtype=np.int32), "-5 to 300, not"),
+    ],
+)
+def test_pictures_whose_white_is_unknown_are_named(tmp_path, pixels, message):
+    (tmp_path / "one").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "one" / "odd.tif")
+    with pytest.raises(OSError, match=rf"picture '.*odd\.tif' cannot be read \(its pixels are {message}"):
+        image_folder(tmp_path, size=1)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB", "L"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_transparent_pictures_stand_on_white(tmp_path, mode, channels):
+    (tmp_path / "one").mkdir()
+    file = tmp_path / "one" / "picture.png"
+    shades = np.array([[0, 50, 200]], dtype=np.uint8)
+    if mode in {"RGBA", "LA"}:
+        picture = Image.fromarray(shades).convert(mode)
+        picture.putalpha(Image.fromarray(np.array([[0, 51, 255]], dtype=np.uint8)))
+        picture.save(file)
+        expected = [255, 255 - 41, 200]  # a fifth of 50 upon white
+    else:  # one color stands for nothing
+        picture = Image.fromarray(shades).convert(mode)
+        picture.save(file, transparency=(0, 0, 0) if mode == "RGB" else 0)
+        expected = [255, 50, 200]
+    images = image_folder(tmp_path, size=(1, 3), channels=channels).images
+    assert (images * 255).round().view(channels, 3).tolist() == [expected] * channels
+
+
 def test_hidden_and_other_files_are_passed_over(pets):
     (pets / ".ipynb_checkpoints").mkdir()
     (pets / "dog" / ".hidden.png").write_bytes(b"")
+    save(pets / "dog" / ".ipynb_checkpoints" / "b-checkpoint.png")
+    save(pets / "dog" / "more" / ".thumbnails" / "b.png")
     (pets / "dog" / "notes.txt").write_text("woof")
     (pets / "README").write_text("pets")
     assert len(image_folder(pets, size=8)) == 3
+
+
+def test_a_folder_below_a_hidden_one_is_read(tmp_path):
+    save(tmp_path / ".cache" / "pets" / "cat" / "a.png")
+    assert len(image_folder(tmp_path / ".cache" / "pets", size=8)) == 1
 
 
 def test_a_test_set_gets_the_labels_of_its_training_set(pets):

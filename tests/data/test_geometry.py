@@ -101,6 +101,8 @@ def test_one_number_is_a_range_about_nothing_and_a_pair_is_taken_as_it_is():
     [
         (-1.0, "angle must not be negative; got -1.0"),
         ((2, 1), "lowest first"),
+        ((1, 2, 3), r"angle must be a number or a pair \(lowest, highest\); got \(1, 2, 3\)"),
+        ([1], r"angle must be a number or a pair .*got \[1\]"),
         (math.inf, "finite"),
         (math.nan, "finite"),
     ],
@@ -121,6 +123,16 @@ def test_resizing_agrees_with_pil(size):
     height, width = (size, size) if isinstance(size, int) else size
     expected = Image.fromarray(image[0, 0].numpy()).resize((width, height), Image.Resampling.BILINEAR)
     torch.testing.assert_close(resize(image, size)[0, 0], torch.from_numpy(np.array(expected)), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("size", [2, 3, 14, 15, 40])
+def test_resizing_keeps_each_image_within_its_own_range(size):
+    images = torch.ones(2, 2, 16, 16)
+    images[1] = torch.rand(2, 16, 16, generator=torch.Generator().manual_seed(0)) / 3
+    resized = resize(images, size)
+    assert torch.equal(resized[0], torch.ones(2, size, size))
+    assert images[1].min() <= resized[1].min()
+    assert resized[1].max() <= images[1].max()
 
 
 def test_resizing_to_nothing_is_refused_and_to_the_same_size_changes_nothing():

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdutils.data import glyphs, scripts
-from kdutils.data.glyphs import FONTS, TEST_FONTS, TRAIN_FONTS, _bitmaps, _blur, _thicken
+from kdutils.data.draws import Draws
+from kdutils.data.glyphs import FONT_DRAWS, FONTS, TEST_FONTS, TRAIN_FONTS, _bitmaps, _blur, _thicken
 
 CRISP = {
     "rotation": 0,
@@ -81,6 +82,27 @@ def test_held_out_fonts_share_no_font_and_no_picture_with_the_others():
     seen = {(label, image.numpy().tobytes()) for label, image in zip(train.labels.tolist(), train.images, strict=True)}
     new = {(label, image.numpy().tobytes()) for label, image in zip(test.labels.tolist(), test.images, strict=True)}
     assert not seen & new
+
+
+def test_training_and_test_fonts_share_no_draws_at_one_seed():
+    def drawn(fonts):
+        """Labels and noise; the first row of an image holds nothing else, as no character reaches it."""
+        data = glyphs("digits", 1000, fonts=fonts, **{**CRISP, "noise": (0.2, 0.2)})
+        return data.labels, data.images[:, 0, 0].flatten()
+
+    (labels, noise), *others = (drawn(fonts) for fonts in ("train", "test", "all", TEST_FONTS[:2], "cmr10"))
+    for other_labels, other_noise in others:
+        assert (labels == other_labels).float().mean() < 0.2  # a tenth by chance
+        assert torch.corrcoef(torch.stack([noise, other_noise]))[0, 1].abs() < 0.05
+    assert torch.equal(noise, drawn(TRAIN_FONTS)[1])
+
+
+def test_labels_and_fonts_of_the_training_set_are_those_of_its_seed():
+    data = glyphs("digits", 500, seed=3)
+    order = torch.randperm(500, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(data.labels, order % 10)
+    font = (Draws.of(torch.arange(500), 3, FONT_DRAWS).uniform() * len(TRAIN_FONTS)).long()
+    assert torch.equal(data.columns["font"], font)  # all of them have digits, and they stand first
 
 
 def test_a_character_comes_only_in_fonts_that_have_it():
@@ -217,6 +239,11 @@ def test_scripts_are_disjoint_letters_and_over_a_thousand():
     assert "ж" in listed["Cyrillic"]
     assert "Ω" in listed["Greek"]
     assert "é" not in every
+
+
+def test_the_scripts_are_the_callers_own():
+    scripts().clear()
+    assert len(scripts()) > 5
 
 
 def test_a_look_alike_is_listed_once_so_that_held_out_scripts_share_no_picture():

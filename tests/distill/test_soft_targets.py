@@ -128,6 +128,28 @@ def test_huge_logits_give_finite_losses_and_gradients(loss):
     assert torch.isfinite(student.grad).all()
 
 
+@pytest.mark.parametrize("loss", TEMPERED)
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_a_class_that_is_ruled_out_has_no_part_and_gradients_stay_finite(loss, temperature):
+    student, teacher = pair(classes=4)
+    off = torch.tensor([3])
+    masked = teacher.index_fill(1, off, -math.inf)
+    student.requires_grad_()
+    rest = loss(student[:, :3], teacher[:, :3], temperature)
+    both = loss(student.index_fill(1, off, -math.inf), masked, temperature)
+    assert_close(both, rest)
+    (wanted,), (found,) = torch.autograd.grad(rest, student), torch.autograd.grad(both, student)
+    assert_close(found, wanted)
+    assert torch.autograd.gradcheck(lambda s: loss(s, masked, temperature), student)  # in the teacher alone
+
+
+@pytest.mark.parametrize("loss", TEMPERED)
+def test_a_broken_teacher_shows_in_the_loss(loss):
+    student, teacher = pair()
+    teacher[0, 0] = math.nan
+    assert loss(student, teacher).isnan()
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_half_precision_logits_are_computed_in_float32(loss):
     student, teacher = (logits.half() for logits in pair())

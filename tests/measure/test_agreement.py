@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -42,6 +44,17 @@ def test_the_divergence_looks_from_the_teacher():
     from_sure = p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))
     assert agreement_of(student_logits=unsure, teacher_logits=sure).divergence == pytest.approx(from_sure, rel=1e-6)
     assert agreement_of(student_logits=sure, teacher_logits=unsure).divergence != pytest.approx(from_sure, rel=1e-2)
+
+
+def test_a_class_that_the_teacher_rules_out_has_no_part_in_the_divergence(rng):
+    student, teacher = torch.tensor(rng.normal(size=(2, 5, 3)))
+    masked = teacher.index_fill(1, torch.tensor([2]), -math.inf)
+    both = agreement_of(student.index_fill(1, torch.tensor([2]), -math.inf), masked)
+    alone = agreement_of(student[:, :2], teacher[:, :2])
+    assert (both.top1, both.divergence) == (alone.top1, pytest.approx(alone.divergence))
+    missing = -student.log_softmax(1)[:, :2].logsumexp(1).mean().item()  # what the student leaves for the class
+    assert agreement_of(student, masked).divergence == pytest.approx(alone.divergence + missing)
+    assert agreement_of(masked, teacher).divergence == math.inf  # the student rules out what may be
 
 
 def test_agreement_of_models_is_that_of_their_logits(blobs, linear):

@@ -60,6 +60,20 @@ def test_a_model_that_is_sure_and_always_wrong_has_error_one():
     assert calibration_error(logits, torch.ones(5, dtype=torch.long)) == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("measure", [calibration_error, reliability, negative_log_likelihood])
+def test_infinite_logits_are_refused_and_not_taken_for_calibrated(measure):
+    logits = torch.tensor([[math.inf, 0.0]]).expand(4, 2)
+    with pytest.raises(ValueError, match="NaN or infinity for 4 of 4 samples"):
+        measure(logits, torch.ones(4, dtype=torch.long))
+
+
+def test_a_class_that_is_ruled_out_has_no_probability():
+    logits, labels = torch.tensor([[1.0, 0.0, 2.0]]).repeat(3, 1), torch.tensor([0, 0, 1])
+    masked = torch.cat([logits[:, :2], torch.full((3, 1), -math.inf)], dim=1)
+    assert calibration_error(masked, labels) == pytest.approx(calibration_error(logits[:, :2], labels))
+    assert negative_log_likelihood(masked, labels) == pytest.approx(negative_log_likelihood(logits[:, :2], labels))
+
+
 def test_a_model_that_says_three_quarters_and_is_right_three_times_of_four_has_error_zero():
     logits = torch.tensor([[math.log(3), 0.0]], dtype=torch.float64).expand(4, 2)
     assert calibration_error(logits, torch.tensor([0, 0, 0, 1])) == pytest.approx(0.0, abs=1e-12)

@@ -1,3 +1,4 @@
+import math
 from typing import ClassVar
 
 import numpy as np
@@ -112,6 +113,17 @@ def test_accuracy_is_the_fraction_a_loop_counts(n, classes, seed):
     assert measured == pytest.approx(right / n, abs=1e-12)
 
 
+def test_a_class_that_is_ruled_out_is_not_predicted():
+    logits = torch.tensor([[3.0, 1.0, 2.0], [0.0, 1.0, 2.0]])
+    logits[:, 0] = -math.inf
+    assert accuracy_of(logits, torch.tensor([2, 1])) == 0.5
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+def test_labels_may_be_on_another_device_than_logits():
+    assert accuracy_of(torch.eye(3, device="cuda"), torch.tensor([0, 1, 0])) == pytest.approx(2 / 3)
+
+
 def test_accuracy_of_a_model_is_that_of_its_logits(blobs, linear):
     data, model = blobs(), linear()
     assert accuracy(model, data) == accuracy_of(model(data.images), data.labels)
@@ -141,7 +153,10 @@ def test_a_model_with_more_outputs_than_classes_is_measured(blobs, linear):
         (torch.zeros(2, 3), torch.tensor([0, 3]), r"labels must lie in \[0, 2\] for 3 classes; got 0 to 3"),
         (torch.zeros(2, 3), torch.tensor([0]), "one for each of 2 rows of logits; got 1"),
         (torch.zeros(2, 3), torch.tensor([0.0, 1.0]), "class numbers"),
-        (torch.tensor([[0.0, float("nan")], [0, 1]]), torch.tensor([0, 1]), "NaN for 1 of 2 samples"),
+        (torch.tensor([[0.0, float("nan")], [0, 1]]), torch.tensor([0, 1]), "NaN or infinity for 1 of 2 samples"),
+        (torch.tensor([[0.0, float("inf")], [0, 1]]), torch.tensor([0, 1]), "NaN or infinity for 1 of 2 samples"),
+        (torch.tensor([[0.0, 1.0], [float("-inf")] * 2]), torch.tensor([0, 1]), "NaN or infinity for 1 of 2 samples"),
+        (torch.zeros(2, 3), torch.tensor([0, 1], dtype=torch.int32), r"class numbers \(int64\); got .*int32"),
     ],
 )
 def test_logits_and_labels_that_do_not_fit_are_named(logits, labels, message):

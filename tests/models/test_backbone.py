@@ -59,6 +59,14 @@ def test_the_index_of_the_daisy_is_the_known_one():
     assert models.imagenet_classes()[985] == "daisy"
 
 
+def test_pixels_that_rounding_put_beside_the_range_are_taken():
+    images = torch.rand(1, 1, 32, 32)
+    images[..., 0, :2] = torch.tensor([-3e-7, 1 + 3e-7])
+    assert models.preprocess(images, 32).shape == (1, 3, 32, 32)
+    with pytest.raises(ValueError, match="not standardized ones"):
+        models.preprocess(images + 1e-3, 32)
+
+
 def test_a_new_head_keeps_the_features(backbone):
     model = models.imagenet_backbone(classes=7).eval()
     images = models.preprocess(torch.rand(1, 3, 64, 64), size=64)

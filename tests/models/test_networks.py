@@ -106,6 +106,12 @@ def test_a_small_head_starts_nearly_undecided(name):
     assert not head.bias.any()
 
 
+def test_a_mobile_student_too_narrow_for_a_channel_is_refused_by_its_width():
+    with pytest.raises(ValueError, match=r"width must be at least 1/16, .*got 0\.05"):
+        models.mobilenetv2(width=0.05)
+    assert models.mobilenetv2(classes=3, width=1 / 16).eval()(torch.rand(1, 3, 32, 32)).shape == (1, 3)
+
+
 def test_the_head_of_a_wide_network_starts_without_bias():
     assert not models.wrn_16_1().head.bias.any()
 

@@ -11,6 +11,7 @@ from torch.testing import assert_close
 from kdutils import models
 from kdutils.models import blocks, head_path, tapped
 from kdutils.models.paths import replaced, require_layer, require_prefixes, under
+from kdutils.transfer import LoRA
 
 
 class Nested(nn.Module):
@@ -171,6 +172,23 @@ def test_the_head_is_the_last_linear_layer(nested, resnet):
     assert head_path(models.small_cnn()) == "head"
     with pytest.raises(ValueError, match="Conv2d has no linear layer"):
         head_path(nn.Conv2d(1, 1, 1))
+
+
+def test_a_head_with_a_low_rank_update_counts_as_one_layer():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 5), LoRA(nn.Linear(5, 3), rank=2))
+    assert head_path(model) == "2"
+    assert head_path(model[2]) == ""
+    assert head_path(nn.Sequential(LoRA(nn.Conv2d(3, 4, 3), rank=2), nn.Flatten(), nn.Linear(4, 2))) == "2"
+
+
+def test_a_part_that_is_called_base_is_no_head():
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.base, self.top = nn.Linear(4, 5), nn.Linear(5, 3)
+
+    assert head_path(Named()) == "top"
+    assert head_path(nn.Sequential(Named(), nn.ReLU())) == "0.top"
 
 
 @pytest.mark.parametrize("within", [(), "layer2", ["layer2", "layer2.0"]])

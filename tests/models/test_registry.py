@@ -8,6 +8,7 @@ from torch import nn
 
 from kdutils import models
 from kdutils.models import registry
+from kdutils.transfer import freeze, with_dropout
 
 
 @pytest.fixture(autouse=True)
@@ -96,6 +97,97 @@ def test_a_model_whose_head_was_replaced_is_refused_and_the_old_save_stays(tmp_p
     ):
         models.save(model, tmp_path)
     assert (tmp_path / "model.safetensors").read_bytes() == old
+
+
+@pytest.mark.parametrize(
+    ("path", "layer", "message"),
+    [
+        ("block2.2", nn.GELU(), r"block2\.2 is GELU\(.*\), wanted ReLU\(\)"),
+        ("pool", nn.AdaptiveMaxPool2d(1), r"pool is AdaptiveMaxPool2d.*wanted AdaptiveAvgPool2d\(output_size=1\)"),
+        ("block1.0", nn.Conv2d(1, 16, 3, 2, 1, bias=False, padding_mode="reflect"), "padding_mode=reflect.*wanted"),
+        ("block1.3", nn.Tanh(), r"block1\.3 is not wanted"),
+    ],
+)
+def test_a_model_with_other_layers_of_the_same_weights_is_refused(tmp_path, path, layer, message):
+    model = models.small_cnn()
+    parent, _, name = path.rpartition(".")
+    model.get_submodule(parent).add_module(name, layer)
+    with pytest.raises(ValueError, match=message):
+        models.save(model, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_layer_that_serves_twice_is_compared_at_both_places(tmp_path):
+    @models.register
+    def shared() -> nn.Module:
+        relu = nn.ReLU()
+        return nn.Sequential(nn.Linear(2, 2), relu, nn.Linear(2, 2), relu)
+
+    model = shared()
+    model[3] = nn.ReLU()
+    models.save(model, tmp_path)
+    model[3] = nn.GELU()
+    with pytest.raises(ValueError, match=r"3 is GELU\(.*\), wanted ReLU\(\)"):
+        models.save(model, tmp_path)
+
+
+def test_layers_that_only_train_otherwise_are_saved_as_what_they_are(tmp_path):
+    model = freeze(with_dropout(models.small_cnn(classes=3)), "block1")
+    models.save(model, tmp_path)
+    again = models.load(tmp_path)
+    assert type(again.head) is nn.Linear
+    assert type(again.block1[1]) is nn.BatchNorm2d
+    images = torch.rand(2, 1, 16, 16)
+    assert torch.equal(again(images), model.eval()(images))
+
+
+def test_a_model_of_a_class_that_was_defined_again_is_saved(tmp_path):
+    def cell() -> nn.Module:
+        class Net(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.head = nn.utils.parametrizations.weight_norm(nn.Linear(2, 2))  # whose class is made for it
+
+        @models.register
+        def net() -> nn.Module:
+            return Net()
+
+        return net()
+
+    model = cell()
+    assert type(model) is not type(cell())
+    models.save(model, tmp_path)
+    state = models.load(tmp_path).state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_model_comes_back_in_the_type_it_had(tmp_path, dtype):
+    model = models.small_cnn(classes=3).to(dtype).eval()
+    with torch.no_grad():
+        model.head.bias.fill_(1 / 3)
+    model.head.float()  # types may be mixed
+    models.save(model, tmp_path)
+    again = models.load(tmp_path)
+    for name, value in model.state_dict().items():
+        assert again.state_dict()[name].dtype == value.dtype, name
+        assert torch.equal(again.state_dict()[name], value), name
+    assert all(parameter.requires_grad for parameter in again.parameters())
+    body = torch.rand(2, 1, 16, 16, dtype=dtype)
+    assert torch.equal(again[:-1](body), model[:-1](body))
+
+
+def test_tied_weights_come_back_tied(tmp_path):
+    @models.register
+    def tied() -> nn.Module:
+        model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+        model[1].weight = model[0].weight
+        return model
+
+    models.save(tied().double(), tmp_path)
+    again = models.load(tmp_path)
+    assert again[1].weight is again[0].weight
+    assert again[0].weight.dtype == torch.float64
 
 
 def test_a_builder_of_ones_own_is_created_saved_and_loaded(tmp_path):

@@ -15,6 +15,7 @@ from kdutils.transfer import (
     Extractor,
     Fused,
     Fusion,
+    LoRA,
     TransformHead,
     features,
     joined,
@@ -126,6 +127,14 @@ def test_an_extractor_gives_the_same_features_with_gradients(cnn, blobs):
     assert cnn.block1[0].weight.grad.abs().sum() > 0
 
 
+def test_the_features_before_a_head_with_a_low_rank_update_are_its_inputs(blobs):
+    data = blobs()
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 7), LoRA(nn.Linear(7, 3), rank=2)).eval()
+    expected = model[:-1](data.images)
+    assert_close(vectors(features(model, data)), expected.detach())
+    assert_close(Extractor(model)(data.images), expected)
+
+
 def test_an_unknown_layer_is_named_with_the_nearest(cnn, blobs):
     with pytest.raises(ValueError, match=r"layer='blok2' is not in Classifier; nearest: block"):
         features(cnn, blobs(), "blok2")
@@ -144,6 +153,31 @@ def test_images_with_other_channels_are_named_with_what_the_model_wants(resnet, 
         features(cnn, images())
     grey = features(resnet, images(channels=1), preprocess=lambda x: x.expand(-1, 3, -1, -1))
     assert grey.shape == (512, 1, 1)
+
+
+def test_a_model_may_make_its_own_channels(resnet):
+    class Expands(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.resnet = resnet
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.resnet(x.expand(-1, 3, -1, -1))
+
+    grey = images(channels=1)
+    expected = features(resnet, grey, preprocess=lambda x: x.expand(-1, 3, -1, -1))
+    assert torch.equal(features(Expands(), grey).images, expected.images)
+
+
+def test_an_error_that_names_its_reason_is_left_as_it_is():
+    class Named(nn.Module):
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"x": x}
+
+    with pytest.raises(ValueError, match=r"^images must have shape .* height and width at least 8"):
+        features(models.vgg8(), images(size=4))
+    with pytest.raises(ValueError, match=r"^layer '0' gives a dict"):
+        features(nn.Sequential(Named()), images(), "0")
 
 
 def test_images_that_are_too_small_are_named_with_their_size():

@@ -3,6 +3,7 @@
 import copy
 import math
 import pickle
+from functools import partial
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ import kdutils as kd
 from kdutils import models
 from kdutils.transfer import (
     L2SP,
+    DropoutLinear,
     LoRA,
     Opening,
     bias_only,
@@ -27,6 +29,7 @@ from kdutils.transfer import (
     trainable,
     unfreeze,
     unmerge_lora,
+    with_dropout,
     with_head,
     with_lora,
     without_lora,
@@ -77,6 +80,38 @@ def test_a_head_can_be_that_of_a_probe(cnn, blobs):
     probe = linear_probe(found)
     model = with_head(cnn, 3, head=probe.head())
     assert torch.equal(kd.measure.predict(model, data).argmax(1), probe.predict(found))
+
+
+def test_a_head_with_a_low_rank_update_is_replaced_as_a_whole(blobs):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), LoRA(nn.Linear(8, 3), rank=2))
+    changed = with_head(model, 5)
+    assert type(changed[2]) is nn.Linear
+    assert changed(blobs().images).shape == (96, 5)
+    assert trainable(changed) == 16 * 8 + 8 + 8 * 5 + 5
+    given = with_head(model, 5, head=nn.Linear(8, 5))
+    assert type(given[2]) is nn.Linear
+    with pytest.raises(ValueError, match="wanted 8 features, as '2' has"):
+        with_head(model, 5, head=nn.Linear(2, 5))
+    with pytest.raises(ValueError, match="path='0' is a LoRA; only a linear head"):
+        with_head(nn.Sequential(LoRA(nn.Conv2d(1, 2, 3), rank=1)), 5, path="0")
+
+
+@pytest.mark.parametrize("update", [False, True])
+def test_a_new_head_keeps_the_dropout_of_the_old_one(cnn, blobs, tmp_path, update):
+    images = blobs().images
+    dropped = with_dropout(cnn, 0.4)
+    if update:
+        dropped.head = LoRA(dropped.head, rank=2)
+    changed = with_head(dropped.double().eval(), 5)
+    assert isinstance(changed.head, DropoutLinear)
+    assert changed.head.p == 0.4
+    assert changed.head.weight.dtype == torch.float64
+    assert torch.equal(changed(images.double()), changed(images.double()))  # in evaluation mode, as it was
+    changed.train()
+    norm_statistics(changed, "frozen")
+    assert not torch.equal(changed(images.double()), changed(images.double()))
+    models.save(changed, tmp_path)
+    assert torch.equal(models.load(tmp_path)(images.double()), changed.eval()(images.double()))
 
 
 def test_a_model_with_a_new_head_is_saved_and_loaded(cnn, tmp_path):
@@ -262,6 +297,14 @@ def test_a_policy_can_be_limited_to_a_part(cnn):
     assert [cnn.block1[1].training, cnn.block2[1].training] == [True, False]
     with pytest.raises(ValueError, match="policy='half' is not known"):
         norm_statistics(cnn, "half")
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_policy_that_is_taken_back_puts_the_layer_into_the_mode_of_its_model(normed, training):
+    for thaw in (unfreeze, partial(norm_statistics, policy="train"), partial(bias_only, norms="train")):
+        model = norm_statistics(normed(), "frozen").train(training)
+        assert not model[1].training
+        assert thaw(model)[1].training == training
 
 
 def test_measuring_a_model_leaves_its_policy(cnn, blobs):
@@ -485,11 +528,55 @@ def test_unmerged_weights_are_bit_equal_however_often_one_merges(layer):
     for _ in range(2):
         lora.merge()
         lora.merge()
-        assert moved(before, lora) == {"base.weight"}
+        assert not torch.equal(lora.base.weight, before["base.weight"])
         lora.unmerge()
         lora.unmerge()
+        assert torch.equal(lora.base.weight, before["base.weight"])
     assert moved(before, lora) == set()
     assert not lora.merged
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
+def test_the_state_of_a_merged_layer_is_that_of_the_layer_before(layer):
+    lora = adapted(layer)
+    x = inputs(layer)
+    applied, before = lora(x), copy.deepcopy(lora.state_dict())
+    lora.merge()
+    assert list(lora.state_dict()) == list(before)
+    assert moved(before, lora) == set()
+    into_plain, into_merged = adapted(layer), copy.deepcopy(lora)
+    for other in (into_plain, into_merged):
+        other.load_state_dict(lora.state_dict())
+        assert not other.merged
+        assert torch.equal(other(x), applied)
+    assert lora.merged  # its copy was unmerged, and it was not
+
+
+def test_a_merged_model_is_copied_pickled_and_written(cnn, blobs, tmp_path):
+    data = blobs()
+    model = with_lora(cnn, rank=2)
+    train(model, data)
+    fresh = copy.deepcopy(model)
+    logits = kd.measure.predict(model, data)
+    merge_lora(model)
+    merged = kd.measure.predict(model, data)
+    torch.save(model.state_dict(), tmp_path / "state.pt")
+    fresh.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert torch.equal(kd.measure.predict(fresh, data), logits)
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert torch.equal(kd.measure.predict(other, data), merged)
+        assert torch.equal(kd.measure.predict(unmerge_lora(other), data), logits)
+    assert torch.equal(kd.measure.predict(model, data), merged)
+
+
+def test_the_checkpoints_of_a_training_with_updates_can_be_loaded_merged_or_not(cnn, blobs, tmp_path):
+    data, model = blobs(), with_lora(cnn, rank=2)
+    plain, merged = copy.deepcopy(model), merge_lora(copy.deepcopy(model))
+    train(model, data, folder=tmp_path)
+    for other in (plain, merged):
+        train(other, data, folder=tmp_path)  # goes on from the end of the training
+        assert moved(model.state_dict(), other) == set()
+        assert torch.equal(kd.measure.predict(other, data), kd.measure.predict(model, data))
 
 
 def test_only_the_update_gets_a_gradient_and_it_is_right():
@@ -624,6 +711,32 @@ def test_bias_only_tuning_moves_biases_and_the_head(cnn, blobs):
     assert trainable(cnn) == (4 + 8 + 16) + 16 * 3 + 3
     before = train(cnn, blobs())
     assert moved(before, cnn) == {"block1.1.bias", "block2.1.bias", "block3.1.bias", "head.weight", "head.bias"}
+
+
+@pytest.mark.parametrize(
+    ("layer", "biases"),
+    [
+        (
+            nn.TransformerEncoderLayer(8, 2, 16),
+            {
+                "self_attn.in_proj_bias",
+                "self_attn.out_proj.bias",
+                *("linear1.bias", "linear2.bias", "norm1.bias", "norm2.bias"),
+            },
+        ),
+        (
+            nn.LSTM(8, 8, bidirectional=True),
+            {f"bias_{part}_l0{way}" for part in ("ih", "hh") for way in ("", "_reverse")},
+        ),
+    ],
+    ids=["attention", "LSTM"],
+)
+def test_the_biases_within_attention_and_recurrent_layers_are_tuned_too(layer, biases):
+    layer = copy.deepcopy(layer)
+    layer.unbiased = nn.Parameter(torch.ones(3))
+    model = bias_only(nn.ModuleDict({"body": layer, "head": nn.Linear(8, 2)}))
+    live = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert live == {*(f"body.{name}" for name in biases), "head.weight", "head.bias"}
 
 
 def test_a_model_without_biases_is_refused():

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 import kdutils as kd
 from kdutils import models
-from kdutils.transfer import WeightPenalty, l1_penalty, l2_penalty, with_dropout
+from kdutils.transfer import LoRA, WeightPenalty, l1_penalty, l2_penalty, with_dropout
 
 
 def weights() -> list[torch.Tensor]:
@@ -130,3 +130,9 @@ def test_dropout_finds_the_head_of_a_torchvision_network_and_names_what_is_none(
         with_dropout(models.small_cnn(), 1.5)
     with pytest.raises(ValueError, match="p must be below 1"):
         with_dropout(models.small_cnn(), 1.0)
+
+
+def test_dropout_wants_to_be_there_before_a_low_rank_update():
+    model = nn.Sequential(nn.Flatten(), LoRA(nn.Linear(4, 3), rank=2))
+    with pytest.raises(ValueError, match="path='1' is no linear layer; it is a LoRA"):
+        with_dropout(model)

@@ -279,3 +279,42 @@ def test_a_class_that_the_source_never_saw_is_named():
         risk_shift(torch.zeros(2), torch.tensor([0, 1]), torch.zeros(1), torch.tensor([2]))
     with pytest.raises(ValueError, match="source_losses and source_labels"):
         risk_shift(torch.zeros(3), torch.tensor([0, 1]), torch.zeros(1), torch.tensor([1]))
+
+
+def test_risks_of_nothing_are_refused():
+    nothing, none = torch.zeros(0), torch.zeros(0, dtype=torch.long)
+    with pytest.raises(ValueError, match=r"source_losses and source_labels must be .* not empty; got \(0,\)"):
+        risk_shift(nothing, none, torch.zeros(1), torch.tensor([0]))
+    with pytest.raises(ValueError, match=r"target_losses and target_labels must be .* not empty"):
+        risk_shift(torch.zeros(1), torch.tensor([0]), nothing, none)
+    with pytest.raises(ValueError, match="target_labels must be a vector of class numbers"):
+        risk_shift(torch.zeros(1), torch.tensor([0]), torch.zeros(1), torch.zeros(1))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+@pytest.mark.parametrize("score", SCORES)
+def test_features_may_be_on_another_device_than_labels(score):
+    features, labels = clusters()
+    assert score(features.cuda(), labels) == pytest.approx(score(features, labels), rel=1e-6)
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_scores_on_a_device_without_float64_are_computed_on_the_cpu(score):
+    class OnApple(Tensor):
+        """Says that it is on Apple's GPU, and refuses float64 as that does."""
+
+        @property
+        def device(self):
+            return torch.device("mps")
+
+        def double(self):
+            raise TypeError("MPS has no float64")
+
+        def detach(self):
+            return self
+
+        def cpu(self):
+            return self.as_subclass(Tensor)
+
+    features, labels = clusters()
+    assert score(features.float().as_subclass(OnApple), labels) == score(features.float(), labels)
