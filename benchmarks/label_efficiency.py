@@ -4,7 +4,8 @@ python -m benchmarks.label_efficiency FOLDER --labels 1,10,100,1000 --seeds 3 --
 
 FOLDER holds ``train`` and ``test``, each with a folder for each class. Three ways to use the same few labels: a linear
 probe on features of the frozen backbone, computed once; fine-tuning all of it; and a network trained from scratch.
-Every result goes to ``results/label-efficiency/`` as soon as it is there; the command, run again, goes on from it.
+Every result goes to a file in ``results/label-efficiency/``, named after the folder, the size and the number of test
+pictures, as soon as it is there; the command, run again, goes on from it.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from typing import Any
 import torch
 
 import kdutils as kd
-from kdutils.checks import require_folder
+from kdutils.checks import require_device, require_folder
 from kdutils.command import machine
 from kdutils.data import augment
 from kdutils.files import write_atomically
 
+RESULTS = Path("results/label-efficiency")
 SEED_OF_TEST = 0
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)  # of the probe's penalty, chosen by cross-validation within the few labels
 STEPS, LEAST_EPOCHS, BATCH = 200, 5, 32
@@ -61,28 +63,41 @@ class Study:
         size: pixels a side for the backbone, a multiple of 32.
         pixels: a side of the pictures as they are read.
         tested: how many test pictures, the same number of every class; None takes all.
-        results: the file of the results.
+        results: the file of the results; None names it after the folder, the size and the number of test pictures.
         device: where to train.
+
+    Raises:
+        ValueError: if the file holds something else than results of this study.
     """
 
     def __init__(
-        self, folder: Path, size: int, pixels: int, tested: int | None, results: Path, device: torch.device
+        self, folder: Path, size: int, pixels: int, tested: int | None, results: Path | None, device: torch.device
     ) -> None:
         self.pool = kd.data.image_folder(folder / "train", pixels)
         test = kd.data.image_folder(folder / "test", pixels, classes=self.pool.classes)
         self.test = test if tested is None else test.few(tested // len(test.classes), SEED_OF_TEST)
-        self.size, self.device, self.file = size, device, results
+        name = folder.resolve().name
+        self.file = results or RESULTS / f"{name}-{size}-{len(self.test)}.json"
+        self.size, self.device = size, device
         self.settings = {
-            "settings": {"data": folder.resolve().name, "pixels": pixels, "size": size, "tested": len(self.test)},
+            "settings": {"data": name, "pixels": pixels, "size": size, "tested": len(self.test)},
             "recipe": {"steps": STEPS, "least_epochs": LEAST_EPOCHS, "batch_size": BATCH, "rates": RATES},
         }
         self.found: list[dict[str, Any]] = []
-        if results.is_file():
-            record = json.loads(results.read_text(encoding="utf-8"))
+        self.circumstances: list[dict[str, Any]] = []
+        if self.file.is_file():
+            record = json.loads(self.file.read_text(encoding="utf-8"))
+            if missing := {*self.settings, "circumstances", "results"} - set(record):
+                raise ValueError(f"{self.file} lacks {', '.join(sorted(missing))}; choose another --out")
             for key, wanted in self.settings.items():
                 if record[key] != wanted:
-                    raise ValueError(f"{results} is of {record[key]}, not of {wanted}; choose another --out")
-            self.found = record["results"]
+                    raise ValueError(f"{self.file} is of {record[key]}, not of {wanted}; choose another --out")
+            self.found, self.circumstances = record["results"], record["circumstances"]
+        self.here = {
+            "commit": machine.commit(Path(__file__).parent),
+            "versions": machine.versions(),
+            "hardware": machine.hardware(device),
+        }
 
     def run(self, method: str, labels: int, seed: int) -> None:
         """Measure one method once, unless it was."""
@@ -90,21 +105,20 @@ class Study:
         if any(key.items() <= found.items() for found in self.found):
             return
         accuracy = METHODS[method](self, self.pool.few(labels, seed), seed)
-        self.found.append(key | {"accuracy": accuracy})
+        if self.here not in self.circumstances:
+            self.circumstances.append(self.here)
+        self.found.append(key | {"accuracy": accuracy, "circumstances": self.circumstances.index(self.here)})
         print(f"{method}, {labels} per class, seed {seed}: {accuracy:.1%}", file=sys.stderr, flush=True)
         self.write()
 
     def write(self) -> None:
-        """The record, whole or not at all."""
-        record = self.settings | {
-            "commit": machine.commit(),
-            "versions": machine.versions(),
-            "hardware": machine.hardware(self.device),
-        }
+        """The record, whole or not at all: each result names, by number, the circumstances that it was measured in."""
         require_folder("out", self.file.parent)
-        lines = ",\n".join(json.dumps(found) for found in self.found)
-        head = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in record.items())
-        write_atomically(self.file, f'{{\n{head},\n"results": [\n{lines}\n]\n}}\n'.encode())
+        parts = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in self.settings.items()]
+        for name, rows in (("circumstances", self.circumstances), ("results", self.found)):
+            lines = ",\n".join(map(json.dumps, rows))
+            parts.append(f'"{name}": [\n{lines}\n]')
+        write_atomically(self.file, ("{\n" + ",\n".join(parts) + "\n}\n").encode())
 
     @cached_property
     def large_test(self) -> kd.Dataset:
@@ -163,10 +177,14 @@ def table(found: list[dict[str, Any]]) -> str:
 
 def whole_numbers(text: str) -> list[int]:
     """``"1,10"`` as numbers."""
-    numbers = [int(part) for part in text.split(",")]
-    if min(numbers) < 1:
+    return [whole_number(part) for part in text.split(",")]
+
+
+def whole_number(text: str) -> int:
+    """``"10"`` as a number of at least 1."""
+    if int(text) < 1:
         raise ValueError
-    return numbers
+    return int(text)
 
 
 def main(arguments: list[str]) -> int:
@@ -174,24 +192,26 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.label_efficiency", description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="with the folders train and test")
     parser.add_argument("--labels", type=whole_numbers, default=[1, 10, 100, 1000], help="per class: 1,10,100,1000")
-    parser.add_argument("--seeds", type=int, default=3, help="how many")
+    parser.add_argument("--seeds", type=whole_number, default=3, help="how many")
     parser.add_argument("--methods", default=",".join(METHODS), help=f"out of {', '.join(METHODS)}")
-    parser.add_argument("--size", type=int, default=128, help="pixels a side for the backbone, a multiple of 32")
-    parser.add_argument("--pixels", type=int, default=32, help="pixels a side of the pictures as they are")
-    parser.add_argument("--tested", type=int, help="test pictures, as many of each class; all unless given")
+    parser.add_argument("--size", type=whole_number, default=128, help="pixels a side for the backbone: 32, 64, ...")
+    parser.add_argument("--pixels", type=whole_number, default=32, help="pixels a side of the pictures as they are")
+    parser.add_argument("--tested", type=whole_number, help="test pictures, as many of each class; all unless given")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--out", type=Path, default=Path("results/label-efficiency/cifar10.json"))
+    parser.add_argument("--out", type=Path, help=f"file of the results; else {RESULTS}/FOLDER-SIZE-TESTED.json")
     options = parser.parse_args(arguments)
     methods = [name.strip() for name in options.methods.split(",")]
     if unknown := set(methods) - set(METHODS):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; choose out of {', '.join(METHODS)}")
-    study = Study(
-        options.folder, options.size, options.pixels, options.tested, options.out, torch.device(options.device)
-    )
-    for labels in options.labels:
-        for seed in range(options.seeds):
-            for method in methods:
-                study.run(method, labels, seed)
+    try:
+        device = require_device(options.device)
+        study = Study(options.folder, options.size, options.pixels, options.tested, options.out, device)
+        for labels in options.labels:
+            for seed in range(options.seeds):
+                for method in methods:
+                    study.run(method, labels, seed)
+    except (ValueError, OSError, ImportError) as error:
+        parser.exit(2, f"{parser.prog}: error: {error}\n")
     print(table(study.found))
     return 0
 

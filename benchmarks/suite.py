@@ -1,4 +1,9 @@
-"""What is measured. Each function returns rows of the table; every comparison is of equal work, and asserts it."""
+"""What is measured. Each function returns rows of the table.
+
+Every comparison is of equal work. Where two ways must give the same result, they are compared first: weights in
+``step`` and ``resume``, accuracies in ``seeds``, losses in ``peer`` and ``cache``. The two ways of ``loader`` draw
+crops and flips of their own: there it is checked that every sample came.
+"""
 
 from __future__ import annotations
 
@@ -181,6 +186,9 @@ def cache() -> list[Row]:
         with tempfile.TemporaryDirectory() as folder:
             cached = kd.Cached(teacher, data, augment=views, folder=folder)
             cached.fill()
+            start = kd.models.create(small, classes=100).eval()
+            losses = [_loss(kd.distill.SoftTargets(start, source), data, views) for source in (teacher, cached)]
+            torch.testing.assert_close(*losses, atol=1e-3, rtol=1e-2)  # the cache keeps half precision
 
             def soft(source: nn.Module, small: str = small, data: kd.Dataset = data, options: dict = options) -> None:
                 student = kd.models.create(small, classes=100)
@@ -229,6 +237,12 @@ def seeds() -> list[Row]:
             epochs=3,
             device="cpu",
         )
+        both = [
+            torch.tensor(kd.compare({"x": trial}, 5, together=together, progress=False).values["x"]["accuracy"])
+            for together in (False, True)
+        ]
+        assert both[0].std() > 0, "all seeds are alike, and would show no difference"
+        torch.testing.assert_close(*both, atol=5e-3, rtol=0)  # a few of the 1280 samples may differ by rounding
         ways = {
             "one by one": lambda trial=trial: _nothing(kd.compare({"x": trial}, seeds=5, progress=False)),
             "together": lambda trial=trial: _nothing(kd.compare({"x": trial}, 5, together=True, progress=False)),
@@ -242,23 +256,27 @@ def resume() -> list[Row]:
     """What a checkpoint at every 50th step costs, and how long taking up again takes."""
     data = random_images(64 * 200, (1, 16, 16))
 
-    def trained(folder: str | None, every: int | None) -> None:
+    def trained(folder: str | None, every: int | None) -> Tensor:
         torch.manual_seed(0)
         model = kd.models.small_cnn(classes=100, width=12)
         options = {"folder": folder, "checkpoint_every": every, "device": "cpu", "progress": False}
         kd.fit(kd.Supervised(model), data, epochs=1, **options)
+        return weights(model)
 
     def with_checkpoints() -> None:
         with tempfile.TemporaryDirectory() as folder:
             trained(folder, 50)
 
     with tempfile.TemporaryDirectory() as finished:
-        trained(finished, 50)
+        first, without = trained(finished, 50), trained(None, None)
         assert list((Path(finished) / "checkpoints").iterdir())
+        again = trained(finished, 50)
+        assert torch.equal(first, without), "checkpoints change the weights"
+        assert torch.equal(first, again), "what was taken up again has other weights"
         ways = {
-            "without": lambda: trained(None, None),
+            "without": lambda: _nothing(trained(None, None)),
             "with": with_checkpoints,
-            "again": lambda: trained(finished, 50),
+            "again": lambda: _nothing(trained(finished, 50)),
         }
         seconds = in_turns(ways, 7)
     return [
@@ -272,6 +290,13 @@ def seed_of_first_epoch() -> int:
     from kdutils.data.draws import mixed_seed
 
     return mixed_seed(0, 0)
+
+
+def _loss(objective: kd.Objective, data: kd.Dataset, views: augment.Views) -> Tensor:
+    """Of the first batch, without a step."""
+    batch = next(data.batches(32, augment=views))
+    with torch.no_grad():
+        return torch.stack(list(objective(batch).values())).sum()
 
 
 def _nothing(result: object) -> None:

@@ -1,7 +1,7 @@
 """What the book asks of Sphinx beyond its off-the-shelf extensions.
 
 - claims: the outputs of :func:`kdutils.claim` are drawn as boxes that can be linked to, and the directive ``claims``
-  lists them all with their evidence;
+  lists them all with their evidence; a stored output that says that a claim does not hold ends the build;
 - API reference: a page for each module, made from its docstrings; ``kdutils.distill.SoftTargets`` links to the page of
   the module that defines it, and a type of another library is plain text (its page is on the network, which a build
   must not need);
@@ -27,7 +27,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.errors import SphinxError
 from sphinx.util.docutils import SphinxDirective
 
-from kdutils.compare import CLAIM_MIMETYPE
+from kdutils.compare import CLAIM_MIMETYPE, ClaimError
 from tools import colab, notebooks
 from tools.address import PLACEHOLDER, ROOT, repository
 from tools.built import Book
@@ -86,6 +86,18 @@ class ClaimsDirective(SphinxDirective):
         """The place where the list will stand."""
         self.env.kdutils_claims_pages = getattr(self.env, "kdutils_claims_pages", set()) | {self.env.docname}  # type: ignore[attr-defined]
         return [ClaimsList()]
+
+
+def require_claims_hold(app: Sphinx) -> None:
+    """End the build where a chapter was stored with a claim that did not hold, shown or not."""
+    for path in notebooks.chapters(Path(app.srcdir)):
+        for cell in notebooks.read(path).cells:
+            for output in cell.get("outputs", ()):
+                stated = output.get("data", {}).get(CLAIM_MIMETYPE, {"holds": True})
+                failed = output.get("ename") == ClaimError.__name__ and "raises-exception" not in notebooks.tags(cell)
+                if failed or not stated["holds"]:
+                    where = f"{notebooks.label(path, Path(app.srcdir))}, cell {cell.id}"
+                    raise SphinxError(f"{where}: {stated.get('sentence') or output['evalue']} (a claim that fails)")
 
 
 def reading_order(env: BuildEnvironment, page: str) -> Iterator[str]:
@@ -293,6 +305,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("modules", ModulesDirective)
     app.connect("config-inited", write_module_pages, priority=100)  # before the table of contents is read
     app.connect("config-inited", apply_address)
+    app.connect("builder-inited", require_claims_hold)
     app.connect("source-read", fill_address)
     app.connect("env-purge-doc", forget_claims)
     app.connect("env-updated", rewrite_claims)

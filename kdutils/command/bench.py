@@ -1,4 +1,9 @@
-"""How fast a recipe trains: images per second and memory, by batch size, precision and compilation."""
+"""How fast a recipe trains: images per second and memory, by batch size, precision and compilation.
+
+The rows are what ``fit`` would do. "fp32" is its default, and leaves every flag of torch as it is: unless somebody sets
+them, convolutions on newer GPUs use TF32 and matrix products do not. "tf32" is "fp32" with TF32 allowed in both. "bf16"
+and "fp16" run the models in these.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +26,7 @@ from kdutils.compare import Table
 from kdutils.data.record import Dataset
 from kdutils.fit import fit, interrupts_raise
 
-__all__ = ["PRECISIONS", "Speed", "speed", "speed_table"]
+__all__ = ["PRECISIONS", "Speed", "require_precision", "speed", "speed_table"]
 
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 REPEATS = 5
@@ -33,7 +38,7 @@ class Speed:
 
     Attributes:
         batch: images per step.
-        precision: what models ran in; "tf32" is float32 with the shorter products of newer GPUs.
+        precision: what models ran in; "tf32" is float32 with the shorter products of newer GPUs, wherever they can.
         compiled: whether through ``torch.compile``.
         images_per_second: median over the repeats; None where memory did not suffice.
         low: lower quartile.
@@ -79,8 +84,8 @@ def speed(
     for name, value in (("batch", batch), ("steps", steps), ("repeats", repeats)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1; got {value}")
-    require_choice("precision", precision, PRECISIONS)
     where = require_device(device)
+    require_precision("precision", precision, where)
     shape, classes = _shape(recipe)
     images = batch * steps
     data = Dataset(
@@ -111,6 +116,13 @@ def speed(
     low, median, high = statistics.quantiles(rates, n=4, method="inclusive") if repeats > 1 else rates * 3
     memory = machine.peak_memory(where)
     return Speed(batch, precision, compiled, median, low, high, memory.get("gpu", memory.get("process")))
+
+
+def require_precision(name: str, precision: str, where: torch.device) -> None:
+    """Raise ValueError unless ``precision`` is one of :data:`PRECISIONS`, and not "tf32" where there is no CUDA."""
+    require_choice(name, precision, PRECISIONS)
+    if precision == "tf32" and where.type != "cuda":
+        raise ValueError(f"{name}='tf32' wants a CUDA GPU; device {str(where)!r} has no such products: use 'fp32'")
 
 
 def speed_table(speeds: Sequence[Speed], recipe: Recipe, device: str | None = None) -> Table:
@@ -166,12 +178,12 @@ def _stand_in(recipe: Recipe, data: Dataset) -> nn.Module:
 
 @contextmanager
 def _products(precision: str) -> Iterator[None]:
-    """Products of float32 matrices in full precision, or in TF32 where that is asked for."""
-    kinds: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    """TF32 in products of matrices and in convolutions where that is asked for; else all as it is."""
+    kinds: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn) if precision == "tf32" else ()
     before = [kind.allow_tf32 for kind in kinds]
     try:
         for kind in kinds:
-            kind.allow_tf32 = precision == "tf32"
+            kind.allow_tf32 = True
         yield
     finally:
         for kind, value in zip(kinds, before, strict=True):

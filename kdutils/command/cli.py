@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dis
+import importlib
 import inspect
 import json
 import os
@@ -49,25 +50,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     try:
+        _import(getattr(options, "modules", []))
         code: int = options.act(options)
-    except KeyboardInterrupt:
-        again = f" To go on: {shlex.join(['kdutils', *arguments])}" if options.command in ("run", "resume") else ""
-        _complain(f"Stopped.{again.replace(' --restart', '')}")
+    except KeyboardInterrupt as stop:
+        # What is to be done anew is marked from the first step on; until then, it must be asked for again.
+        again = [word for word in arguments if word != "--restart" or not isinstance(stop, runs.Stopped)]
+        how = f" To go on: {shlex.join(['kdutils', *again])}" if options.command in ("run", "resume") else ""
+        _complain(f"Stopped.{how}")
         return INTERRUPTED
     except Exception as error:
         if not _is_expected(error):
             raise
-        _complain(f"kdutils: {error}")
+        # What a program would do by an import, this option does here.
+        hint = " (here: --import MODULE)" if "import the module that registers it" in str(error) else ""
+        _complain(f"kdutils: {error}{hint}")
         return USER_ERROR
     return code
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("kdutils", description="Train, measure and export the models of the book.")
+    # Whole options only: an abbreviated one could not be told from its neighbors in what is said about going on.
+    about = "Train, measure and export the models of the book."
+    parser = argparse.ArgumentParser("kdutils", description=about, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
     def command(name: str, act: Callable[[argparse.Namespace], int], summary: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=summary, description=summary)
+        added = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
         added.set_defaults(act=act)
         return added
 
@@ -82,6 +90,12 @@ def _parser() -> argparse.ArgumentParser:
     def device_of(added: argparse.ArgumentParser) -> None:
         added.add_argument("--device", help="cpu, cuda, cuda:1, mps (else the best present)")
 
+    def modules_of(added: argparse.ArgumentParser) -> None:
+        added.add_argument(
+            "--import", dest="modules", metavar="MODULE", action="append", default=[],
+            help="import this first: a module, here or installed, that registers models",
+        )  # fmt: skip
+
     listed = command("list", _list, "What there is: recipes, models or data.")
     listed.add_argument("what", nargs="?", default="recipes", choices=["recipes", "models", "data"])
     results_of(listed)
@@ -95,11 +109,13 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--dry-run", action="store_true", help="show what it would take, and train nothing")
     device_of(run)
     results_of(run)
+    modules_of(run)
 
     resume = command("resume", _resume, "Go on with interrupted trainings.")
     resume.add_argument("place", metavar="RECIPE|FOLDER", help="a recipe, or a folder of results")
     device_of(resume)
     results_of(resume)
+    modules_of(resume)
 
     evaluate = command("evaluate", _evaluate, "Accuracy, calibration and cost of trained models.")
     evaluate.add_argument("place", metavar="RECIPE|FOLDER", help="a recipe that ran, or the folder of a run or a model")
@@ -108,12 +124,14 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--download", action="store_true", help="fetch data that is missing")
     device_of(evaluate)
     results_of(evaluate)
+    modules_of(evaluate)
 
     exported = command("export", _export, "Write a trained model as ONNX, and check it.")
     exported.add_argument("place", metavar="FOLDER|RECIPE", help="folder of a run or a model; a recipe is its seed 0")
     exported.add_argument("file", metavar="FILE.onnx")
     exported.add_argument("--shape", help="of one image, such as 3,32,32; needed for a model without a record")
     results_of(exported)
+    modules_of(exported)
 
     benched = command("bench", _bench, "Images per second of training steps, and peak memory.")
     benched.add_argument("recipe", help="a name that `kdutils list` shows, or the path of a .toml file")
@@ -123,7 +141,25 @@ def _parser() -> argparse.ArgumentParser:
     benched.add_argument("--steps", type=int, default=30, help="steps in each of five passes (30)")
     settings_of(benched, "model.name=resnet8")
     device_of(benched)
+    modules_of(benched)
     return parser
+
+
+def _import(names: Sequence[str]) -> None:
+    """Import what registers the user's own models, from the current folder too."""
+    here = os.getcwd()
+    sys.path.insert(0, here)
+    try:
+        for name in names:
+            try:
+                importlib.import_module(name)
+            except ModuleNotFoundError as error:
+                missing = error.name or ""
+                if name != missing and not name.startswith(f"{missing}."):
+                    raise  # it is there, and something that it imports itself is not
+                raise ValueError(f"--import={name!r}: no such module is installed, or in {here!r}") from None
+    finally:
+        sys.path.remove(here)
 
 
 # Commands
@@ -191,7 +227,7 @@ def _outline(this: recipe.Recipe, seeds: Sequence[int], options: argparse.Namesp
 
 def _resume(options: argparse.Namespace) -> int:
     root = results.results_folder(options.results)
-    folder = Path(options.place).expanduser()
+    folder = Path(os.path.abspath(Path(options.place).expanduser()))  # its parents name the recipe and the results
     if not folder.is_dir():
         if options.place.endswith(".toml"):
             folder = root / folder.stem
@@ -212,6 +248,9 @@ def _resume(options: argparse.Namespace) -> int:
         _say(f"nothing to resume: {finished} finished already")
         return 0
     for place, (this, seed, _) in waiting.items():
+        own = results.folder(this.name, seed, place.parent.parent)
+        if own != place:
+            raise ValueError(f"{str(place)!r} was renamed: it holds a training that goes on in {str(own)!r} only")
         options.results = str(place.parent.parent)
         _train(this, [seed], options)
     return 0
@@ -219,6 +258,9 @@ def _resume(options: argparse.Namespace) -> int:
 
 def _evaluate(options: argparse.Namespace) -> int:
     changes = recipe.data_settings(options.set)
+    if options.place.endswith(".toml") and options.data is None:  # records name no folders; the recipe's file may
+        root = recipe.load(options.place).settings["data"].get("root")
+        changes = changes if root is None else {"root": root} | changes
     rows: list[list[str]] = []
     costs: dict[str, Cost] = {}
     for name, folder, record in _models(options.place, options.results):
@@ -237,11 +279,16 @@ def _export(options: argparse.Namespace) -> int:
     name, folder, record = _models(options.place, options.results)[0]
     if options.shape is not None:
         shape = _whole_numbers("--shape", options.shape)
+        if len(shape) != 3:
+            raise ValueError(f"--shape must be channels, height and width, such as 3,32,32; got {options.shape!r}")
     elif record is not None:
         shape = tuple(record.shape)
     else:
         raise ValueError(f"{str(folder)!r} has no record that says what images are like; pass --shape, such as 3,32,32")
-    difference = export.to_onnx(models.load(folder), options.file, shape)
+    model = models.load(folder)
+    if options.shape is not None:
+        _require_shape(model, shape)
+    difference = export.to_onnx(model, options.file, shape)
     print(
         f"{name} written to {options.file}: images (batch, {', '.join(map(str, shape))}) to logits; "
         f"largest difference from the model on random images {difference:.2g}"
@@ -251,13 +298,23 @@ def _export(options: argparse.Namespace) -> int:
     return 0
 
 
+def _require_shape(model: nn.Module, shape: Sequence[int]) -> None:
+    """Try the model once: the exporter's own words on a shape that does not suit it fill a page."""
+    try:
+        with torch.no_grad():
+            model(torch.zeros(2, *shape))
+    except (RuntimeError, ValueError) as error:
+        problem = str(error).partition("\n")[0]
+        raise ValueError(f"--shape={','.join(map(str, shape))} does not suit the model: {problem}") from None
+
+
 def _bench(options: argparse.Namespace) -> int:
     this = recipe.load(options.recipe, options.set)
     own = this.settings["fit"].get("batch_size", 64)
     batches = [own] if options.batch is None else _whole_numbers("--batch", options.batch)
     precisions = [precision.strip() for precision in options.precision.split(",")]
     for precision in precisions:
-        require_choice("--precision", precision, bench.PRECISIONS)
+        bench.require_precision("--precision", precision, require_device(options.device))
     speeds = [
         bench.speed(this, batch, precision, compiled, options.steps, device=options.device)
         for batch in batches

@@ -21,12 +21,16 @@ CLEAR = Path("/proc/self/clear_refs")
 RESET_PEAK = "5"  # proc(5): the peak is then measured from here on
 
 
-def commit() -> dict[str, Any] | None:
-    """The commit that this package's code is at, and whether it was changed since; None outside a repository."""
+def commit(*programs: Path) -> dict[str, Any] | None:
+    """The commit that this package's code is at, and whether it was changed since; None outside a repository.
+
+    Args:
+        programs: folders in the same repository whose code the result also depends on.
+    """
     # An installed copy may lie inside somebody else's repository, whose commit says nothing about it.
     if _git("ls-files", "--error-unmatch", "__init__.py") is None:
         return None
-    name, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--", ".")
+    name, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--", ".", *map(str, programs))
     return None if name is None else {"commit": name, "changed since": bool(changes)}
 
 

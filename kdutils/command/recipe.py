@@ -37,7 +37,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
+
+from accelerate.utils import LoggerType
 
 from kdutils import data as data_sets
 from kdutils import models
@@ -213,8 +215,9 @@ def load(recipe: str | Path, settings: Iterable[str] | Mapping[str, Any] = ()) -
     own = _inherited(raw, path, ())
     if not isinstance(settings, Mapping):
         settings = dict(map(_setting, settings))
-    tables = _merged(own, _tree(settings))
+    tables = _merged(own, _anchored(_tree(settings), Path()))
     try:
+        _flatten_rates(tables)
         tables = _with_pictures(tables)
         tables.setdefault("objective", {"name": "labels"})
         _check(head, tables)
@@ -233,7 +236,7 @@ def data_settings(settings: Iterable[str]) -> dict[str, Any]:
     Raises:
         ValueError: if a text is no setting, or belongs to another table.
     """
-    tree = _tree(dict(map(_setting, settings)))
+    tree = _anchored(_tree(dict(map(_setting, settings))), Path())
     if set(tree) - {"data"}:
         raise ValueError(f"only settings of data have a meaning here; got {', '.join(sorted(set(tree) - {'data'}))}")
     return dict(tree.get("data", {}))
@@ -354,8 +357,17 @@ def _tree(settings: Mapping[str, Any]) -> dict[str, Any]:
             place = place.setdefault(table, {})
             if not isinstance(place, dict):
                 raise ValueError(f"{key} cannot be set beside {key.rpartition('.')[0]}")
+        if isinstance(place.get(last), dict) and not isinstance(value, Mapping):
+            raise ValueError(f"{key} cannot be set beside keys below it")
         place[last] = value
     return tree
+
+
+def _flatten_rates(tables: dict[str, Any]) -> None:
+    """Names of parameters have dots, which keys of ``fit.rates`` may have without quotes."""
+    fit = tables.get("fit")
+    if isinstance(fit, Mapping) and isinstance(fit.get("rates"), Mapping):
+        tables["fit"] = {**fit, "rates": _flat(fit["rates"])}
 
 
 _NOTHING = object()
@@ -440,6 +452,7 @@ def _check_data(table: Mapping[str, Any]) -> None:
     _require_name("data", table, _data_names())
     options = _data_options(table["name"])
     _require_known("data", table, [*DATA, *options])
+    _require_annotated("data", {key: table[key] for key in options if key in table}, getattr(data_sets, table["name"]))
     _require_type("data.standardize", table.get("standardize", False), bool)
     _require_type("data.root", table.get("root", ""), str)
     for part in PARTS:
@@ -449,6 +462,7 @@ def _check_data(table: Mapping[str, Any]) -> None:
             continue
         _require_type(f"data.{part}", content, dict)
         _require_known(f"data.{part}", content, [*options, *(["fraction"] if part != "train" else [])])
+        _require_annotated(f"data.{part}", content, getattr(data_sets, table["name"]))
         if "fraction" in content:
             _require_type(f"data.{part}.fraction", content["fraction"], float)
             if not 0 < content["fraction"] < 1:
@@ -478,6 +492,11 @@ def _check_fit(table: Mapping[str, Any], data: Mapping[str, Any]) -> None:
         _require_type(f"fit.{key}", value, FIT[key])
     if "epochs" not in table:
         raise ValueError("fit.epochs is missing")
+    for name, rate in table.get("rates", {}).items():
+        _require_type(f"fit.rates.{name}", rate, float)
+    trackers = table.get("trackers", [])
+    for name in [trackers] if isinstance(trackers, str) else trackers:
+        require_choice("fit.trackers", name, LoggerType.list())
     schedule = table.get("schedule")
     if isinstance(schedule, Mapping):
         _require_known("fit.schedule", schedule, ["at", "factor"])
@@ -515,6 +534,14 @@ def _require_type(key: str, value: Any, kind: type | tuple[type, ...]) -> None:
     allowed = (*kinds, int) if float in kinds else kinds
     if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in kinds):
         raise ValueError(f"{key} must be {' or '.join(IN_WORDS[kind] for kind in kinds)}; got {value!r}")
+
+
+def _require_annotated(table: str, given: Mapping[str, Any], function: Callable[..., Any]) -> None:
+    """Raise ValueError where an argument of the function is a plain number, text or truth value, and another came."""
+    hints = get_type_hints(function)
+    for key, value in given.items():
+        if hints.get(key) in (int, float, str, bool):
+            _require_type(f"{table}.{key}", value, hints[key])
 
 
 def _options(function: Callable[..., Any], skip: int = 0, without: Iterable[str] = ("teacher",)) -> list[str]:

@@ -1,7 +1,8 @@
 """Running recipes: everything is checked first; then each seed is trained, measured and recorded.
 
 While a seed trains, its checkpoints are in ``training`` below its folder of results; running the recipe again goes on
-from there. The record is written last, so a folder with a record is a finished run.
+from there. The record is written last, and ``training/recipe.json`` is there until then: a folder with a record and
+without that file is a finished run. Starting over deletes no record and no model; both are replaced at the end.
 """
 
 from __future__ import annotations
@@ -11,15 +12,17 @@ import math
 import os
 import shlex
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from torch import nn
 
-from kdutils import models, results
+from kdutils import checkpoint, models, results
 from kdutils.checks import require_device
 from kdutils.command import machine
 from kdutils.command.assemble import (
@@ -52,6 +55,7 @@ from kdutils.results import Folder, Record
 
 __all__ = [
     "Prepared",
+    "Stopped",
     "Teacher",
     "evaluate",
     "find_teacher",
@@ -72,6 +76,10 @@ SAME_RESULT = ("fit.checkpoint_every", "fit.trackers")
 """Keys that may change between an interruption and going on."""
 
 Say = Callable[[str], None]
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C after the first step: running the recipe again, without ``restart``, goes on."""
 
 
 @dataclass(frozen=True)
@@ -114,21 +122,25 @@ def find_teacher(recipe: Recipe, root: Folder = None) -> Path | None:
         return None
     if recipe.teacher is None:
         folder = Path(table["folder"]).expanduser()
+        _require_ended(folder)
         if not (folder / MODEL).is_dir():
             return _require_model(folder, f"teacher.folder={str(folder)!r} has no saved model")
         return folder / MODEL
     seed = table.get("seed", 0)
-    folder = results.folder(recipe.teacher, seed, root) / MODEL
+    run = results.folder(recipe.teacher, seed, root)
+    folder = run / MODEL
     origin = table["recipe"]
     seeds = "" if seed == 0 else f" --seeds {seed},"
     where = "" if root is None else f" --results {shlex.quote(str(root))}"
     pictures = recipe.settings["data"].get("root")
     where += "" if pictures is None else f" --set data.root={shlex.quote(pictures)}"
-    return _require_model(
-        folder,
-        f"the teacher {recipe.teacher!r}, seed {seed}, is not trained yet: no model in {str(folder)!r}. Train it with: "
-        f"kdutils run {origin}{seeds}{where}",
-    )
+    train = f"Train it with: kdutils run {origin}{seeds}{where}"
+    who = f"the teacher {recipe.teacher!r}, seed {seed},"
+    _require_model(folder, f"{who} is not trained yet: no model in {str(folder)!r}. {train}")
+    _require_ended(run)
+    if results.read_folder(run) is None:
+        raise FileNotFoundError(f"{who} has a model and no record in {str(run)!r}: its training never ended. {train}")
+    return folder
 
 
 def _lacking(error: FileNotFoundError, recipe: Recipe) -> str:
@@ -139,6 +151,15 @@ def _lacking(error: FileNotFoundError, recipe: Recipe) -> str:
         f"{error} Or fetch it with: kdutils run {recipe.origin} --download. Or pass --set data.root=FOLDER: the folder "
         "of that file, or of pictures in train/CLASS and test/CLASS"
     )
+
+
+def _require_ended(run: Path) -> None:
+    """Raise FileNotFoundError if a training is under way in the folder of a run, or was stopped there."""
+    if _under_way(run):
+        raise FileNotFoundError(
+            f"the teacher in {str(run)!r} is still in training, or was stopped in it; go on with: "
+            f"kdutils resume {shlex.quote(str(run))}"
+        )
 
 
 def _require_model(folder: Path, problem: str) -> Path:
@@ -206,10 +227,11 @@ def image_shape(table: Mapping[str, Any]) -> tuple[int, tuple[int, int, int], in
     channels, height, width = published.shape
     size = table.get("size") or (height, width)
     height, width = (size, size) if isinstance(size, int) else size
-    held_out = sum(
-        table[part].get("fraction", 0) for part in ("test", "validation") if isinstance(table.get(part), Mapping)
-    )
-    return round(published.train * (1 - held_out)), (channels, height, width), published.classes
+    images = published.train
+    for part in ("test", "validation"):  # in the order of load_data: the second is a part of what the first left
+        if isinstance(table.get(part), Mapping):
+            images = round(images * (1 - table[part].get("fraction", 0)))
+    return images, (channels, height, width), published.classes
 
 
 def outline(recipe: Recipe, root: Folder = None) -> tuple[list[str], list[str]]:
@@ -273,7 +295,8 @@ def run(
         root: the folder of results.
         device: None takes the best present, or what the launcher says.
         download: fetch data that is missing.
-        restart: start over, whatever is there.
+        restart: start over, whatever is there. What is there stays until the first step, and the record and the model
+            until each seed has ended.
         say: takes lines for people.
         progress: show a progress bar; without it, each epoch gets a line.
 
@@ -283,24 +306,41 @@ def run(
     Raises:
         FileNotFoundError: if data or teacher are missing.
         ValueError: if the recipe does not fit together, or what is in the folder of results is of another training.
-        KeyboardInterrupt: at Ctrl-C, with a checkpoint written.
+        RuntimeError: if another process trains one of the seeds now.
+        Stopped: at Ctrl-C after the first step, with a checkpoint written; before it, a plain KeyboardInterrupt.
     """
     if device is not None:
         require_device(device)
     folders = {seed: results.folder(recipe.name, seed, root) for seed in seeds}
     finished = {} if restart else {seed: _finished(recipe, folder) for seed, folder in folders.items()}
-    waiting = [seed for seed in seeds if finished.get(seed) is None]
+    waiting = {seed: folder for seed, folder in folders.items() if finished.get(seed) is None}
     prepared = prepare(recipe, root, download) if waiting else None
-    records = []
-    for seed, folder in folders.items():
-        record = finished.get(seed)
-        if record is not None:
-            say(f"{recipe.name}, seed {seed}: finished already, accuracy {100 * record.accuracy:.2f} %")
-        elif prepared is not None:
-            if not restart:
-                _require_same_training(recipe, prepared, folder)
-            record = _train(recipe, seed, prepared, folder, root, device, restart, say, progress)
-        records += [] if record is None else [record]
+    records: list[Record] = []
+    begun: list[int] = []
+
+    def begin(seed: int, prepared: Prepared) -> None:
+        if is_main_process():
+            # All that a restart redoes is marked now, so that the same command without it goes on rightly.
+            redone = waiting if restart and not begun else {seed: folders[seed]}
+            for number, folder in redone.items():
+                _mark(recipe, number, prepared.teacher, folder, forget=number != seed)
+        begun.append(seed)
+
+    try:
+        with _locked(recipe, waiting):
+            for seed, folder in folders.items():
+                record = finished.get(seed)
+                if record is not None:
+                    say(f"{recipe.name}, seed {seed}: finished already, accuracy {100 * record.accuracy:.2f} %")
+                elif prepared is not None:
+                    if not restart:
+                        _require_same_training(recipe, prepared, folder)
+                    record = _train(recipe, seed, prepared, folder, root, device, restart, begin, say, progress)
+                records += [] if record is None else [record]
+    except KeyboardInterrupt:
+        if begun:
+            raise Stopped from None
+        raise
     return records
 
 
@@ -312,21 +352,23 @@ def _train(
     root: Folder,
     device: str | None,
     restart: bool,
+    begin: Callable[[int, Prepared], None],
     say: Say,
     progress: bool,
 ) -> Record | None:
     data, teacher, training = prepared.data, prepared.teacher, folder / TRAINING
-    going_on = not restart and unfinished(folder) is not None
-    if is_main_process():
-        if restart:
-            (folder / results.RECORD).unlink(missing_ok=True)
-        training.mkdir(parents=True, exist_ok=True)
-        begun = {"recipe": asdict(recipe), "seed": seed, "teacher": teacher and teacher.about["checksum"]}
-        write_atomically(training / STATE, json.dumps(begun, indent=1).encode())
+    going_on = not restart and _has_checkpoint(folder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build_model(recipe, len(data.train.classes), data.train.shape)
         objective = build_objective(recipe, model, None if teacher is None else teacher.model)
+
+    # Not before the first step: until then, fit may refuse an option, and nothing that is there may suffer by it.
+    def first(*_: object) -> None:
+        hook.remove()
+        begin(seed, prepared)
+
+    hook = objective.register_forward_pre_hook(first)
     options = fit_options(recipe)
     watch = None if data.validation is None else _Watch(objective, data, options["epochs"], None if progress else say)
     say(f"{recipe.name}, seed {seed}: {'going on' if going_on else 'training'}")
@@ -357,6 +399,40 @@ def _train(
         f"{best}, {record.seconds:,.0f} s; {path}"
     )
     return record
+
+
+def _mark(recipe: Recipe, seed: int, teacher: Teacher | None, folder: Path, forget: bool) -> None:
+    """Note in the folder of a run what trains there, or shall train there anew."""
+    training = folder / TRAINING
+    training.mkdir(parents=True, exist_ok=True)
+    if forget:
+        checkpoint.clear(training)
+    state = {"recipe": asdict(recipe), "seed": seed, "teacher": teacher and teacher.about["checksum"]}
+    write_atomically(training / STATE, json.dumps(state, indent=1).encode())
+
+
+@contextmanager
+def _locked(recipe: Recipe, folders: Mapping[int, Path]) -> Iterator[None]:
+    """Nobody else trains these seeds meanwhile; of several processes of a launcher, the first locks for all."""
+    with ExitStack() as locks:
+        for seed, folder in folders.items() if is_main_process() else ():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder.parent / f".{folder.name}.lock")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                raise RuntimeError(
+                    f"{recipe.name}, seed {seed}, is being trained by another process, into {str(folder)!r}; wait for "
+                    "its end, choose other --seeds, or name another folder with --results"
+                ) from None
+            locks.callback(_unlock, lock)
+        yield
+
+
+def _unlock(lock: FileLock) -> None:
+    with suppress(OSError):  # Windows keeps files that are open
+        Path(lock.lock_file).unlink()
+    lock.release()
 
 
 class _Watch:
@@ -430,9 +506,9 @@ def _record(
 
 def _clear(training: Path) -> None:
     """Take away what only an interrupted training needs; the logs of trackers stay."""
-    shutil.rmtree(training / "checkpoints", ignore_errors=True)
     for name in (STATE, "history.json", "last.safetensors", "best.safetensors"):
         (training / name).unlink(missing_ok=True)
+    shutil.rmtree(training / "checkpoints", ignore_errors=True)
     if not any(training.iterdir()):
         training.rmdir()
 
@@ -459,9 +535,19 @@ def _interrupted(folder: Path) -> str:
     return f"{str(folder)!r} holds an interrupted training"
 
 
+def _under_way(folder: Path) -> bool:
+    """Whether a training has begun in the folder of a run, or is to be done anew, and has not ended."""
+    begun = (folder / TRAINING / STATE).is_file()
+    return begun and (_has_checkpoint(folder) or (folder / results.RECORD).is_file())
+
+
+def _has_checkpoint(folder: Path) -> bool:
+    return any((folder / TRAINING / "checkpoints").glob("step-*.pt"))
+
+
 def _finished(recipe: Recipe, folder: Path) -> Record | None:
-    """The record in a folder, if its recipe was the same."""
-    record = results.read_folder(folder)
+    """The record in a folder, if its training has ended and its recipe was the same."""
+    record = None if _under_way(folder) else results.read_folder(folder)
     if record is not None:
         _require_same(record.settings, recipe, f"{str(folder)!r} holds a finished run")
     return record
@@ -503,9 +589,8 @@ def unfinished(folder: Path) -> tuple[Recipe, int, str | None] | None:
         ValueError: if the file that says so is damaged.
     """
     path = folder / TRAINING / STATE
-    # Without a checkpoint nothing was learned yet: there is nothing to go on from, and nothing to protect.
-    begun = any((folder / TRAINING / "checkpoints").glob("step-*.pt"))
-    if (folder / results.RECORD).is_file() or not path.is_file() or not begun:
+    # With neither a checkpoint nor a record there is nothing to go on from, and nothing to protect.
+    if not _under_way(folder):
         return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

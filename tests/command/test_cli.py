@@ -1,5 +1,6 @@
 """The command line: what it trains, says, writes, and refuses."""
 
+import importlib
 import importlib.util
 import json
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 from torch import Tensor
 
@@ -353,6 +355,157 @@ def test_restart_forgets_the_interrupted_training(command, root, stopping, monke
     assert len(results.read("stopping")[0].epochs) == 1
 
 
+def record_of(root: Path, seed: int) -> bytes:
+    return (root / "stopping" / f"seed-{seed}" / "record.json").read_bytes()
+
+
+def stop_at_the_first_step(monkeypatch) -> None:
+    monkeypatch.setattr(Stopping, "at", 1)
+
+
+def test_a_restart_that_is_refused_or_stopped_early_leaves_everything_as_it_was(command, root, stopping, monkeypatch):
+    command(*stopping)
+    folder = root / "stopping" / "seed-0"
+    before, model = record_of(root, 0), weights(folder)
+    assert command(*stopping, "--restart", "--set", "fit.optimizer=adam")[0] == 2
+
+    def early(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runs, "fit", early)
+        code, _, err = command(*stopping, "--restart")
+    assert code == 130
+    assert err.strip() == "Stopped. To go on: kdutils run stopping.toml --seeds 2 --restart"  # nothing had begun
+    assert record_of(root, 0) == before
+    assert torch.equal(weights(folder), model)
+    assert command(*stopping)[1].count("finished already") == 2
+
+
+def test_a_restart_keeps_record_and_model_until_its_end_and_counts_as_unfinished(command, root, stopping, monkeypatch):
+    command(*stopping)
+    folder, this = root / "stopping" / "seed-0", recipe.load("stopping.toml", ["fit.epochs=2"])
+    before, model = record_of(root, 0), weights(folder)
+    monkeypatch.setattr(Stopping, "at", 6)
+    again = [*stopping, "--set", "fit.epochs=2"]
+    assert command(*again, "--restart")[0] == 130
+    assert record_of(root, 0) == before
+    assert torch.equal(weights(folder), model)
+    assert runs.state(this, folder) == "interrupted"
+    assert command(*again)[0] == 0
+    assert runs.state(this, folder) == "finished"
+    assert len(results.read_folder(folder).epochs) == 2
+    assert sorted(path.name for path in folder.iterdir()) == ["model", "record.json"]
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["seed-0", "seed-1"]
+
+
+@pytest.mark.parametrize("go_on", ["the advice", "resume"])
+def test_going_on_after_an_interrupted_restart_redoes_every_seed(command, root, stopping, monkeypatch, go_on):
+    command(*stopping)
+    before = [json.loads(record_of(root, seed))["seconds"] for seed in (0, 1)]
+    monkeypatch.setattr(Stopping, "at", 6)
+    code, _, err = command(*stopping, "--restart")
+    assert code == 130
+    assert err.strip() == "Stopped. To go on: kdutils run stopping.toml --seeds 2"
+    code, out, _ = command(*(err.split()[5:] if go_on == "the advice" else ["resume", "stopping.toml"]))
+    assert code == 0
+    assert "seed 0: going on" in out
+    assert "seed 1: training" in out
+    assert "finished already" not in out
+    assert all(json.loads(record_of(root, seed))["seconds"] != before[seed] for seed in (0, 1))
+    assert command(*stopping)[1].count("finished already") == 2
+
+
+def test_a_restart_also_forgets_the_checkpoints_of_seeds_that_come_later(command, root, stopping, monkeypatch):
+    monkeypatch.setattr(Stopping, "at", 6)
+    command("run", "stopping.toml", "--seeds", "1,")
+    assert list((root / "stopping" / "seed-1" / "training" / "checkpoints").iterdir())
+    monkeypatch.setattr(Stopping, "at", 2)
+    command(*stopping, "--restart")
+    out = command(*stopping)[1]
+    assert "seed 0: going on" in out
+    assert "seed 1: training" in out
+
+
+def test_options_are_not_abbreviated(stopping, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([*stopping, "--rest"])
+    assert ended.value.code == 2
+    assert "--rest" in capsys.readouterr().err
+
+
+def test_a_teacher_whose_training_did_not_end_is_refused(command, root):
+    command("run", "glyphs-teacher", *TINY)
+    run = root / "glyphs-teacher" / "seed-0"
+    student = ["run", "glyphs-soft-targets", "--seeds", "1", *TINY]
+    by_folder = ["run", "mine.toml", "--set", f"teacher.folder={run}"]
+    Path("mine.toml").write_text(
+        'title = "m"\nbase = "glyphs"\n[model]\nname = "small_cnn"\n[data]\ncount = 64\n[teacher]\nfolder = "x"\n'
+        '[objective]\nname = "logit_matching"\n'
+    )
+    (run / "training").mkdir()
+    (run / "training" / "recipe.json").write_text("{}")
+    for arguments in (student, by_folder):
+        code, _, err = command(*arguments)
+        assert code == 2
+        assert f"the teacher in {str(run)!r} is still in training, or was stopped in it; go on with: kdutils" in err
+    (run / "training" / "recipe.json").unlink()
+    (run / "record.json").unlink()
+    code, _, err = command(*student)
+    assert code == 2
+    assert "the teacher 'glyphs-teacher', seed 0, has a model and no record in" in err
+    assert "Train it with: kdutils run glyphs-teacher" in err
+
+
+def test_a_seed_that_another_process_trains_is_named_and_left_alone(command, root, stopping):
+    (root / "stopping").mkdir(parents=True)
+    with FileLock(root / "stopping" / ".seed-1.lock"):
+        code, out, err = command(*stopping)
+        assert (code, out) == (2, "")
+        assert err.startswith("kdutils: stopping, seed 1, is being trained by another process, into ")
+        assert err.count("\n") == 1
+        assert command(*stopping[:2], "--seeds", "1")[0] == 0
+    assert command(*stopping)[0] == 0
+
+
+@pytest.mark.parametrize(("inside", "place"), [("stopping", "seed-0"), ("stopping", "."), ("stopping/seed-0", ".")])
+def test_resume_goes_on_from_inside_the_folder_of_results(command, root, stopping, monkeypatch, inside, place):
+    assert command(*stopping[:2], "--results", "whole")[0] == 0
+    whole = Path("whole/stopping/seed-0").resolve()
+    stop_at_the_first_step(monkeypatch)
+    assert command(*stopping[:2])[0] == 130
+    monkeypatch.setenv("KDUTILS_RESULTS", "results")
+    monkeypatch.chdir(root / inside)
+    code, out, err = command("resume", place)
+    assert (code, err) == (0, "")
+    assert "seed 0: going on" in out
+    assert torch.equal(weights(root / "stopping" / "seed-0"), weights(whole))
+    assert [path.name for path in root.iterdir()] == ["stopping"]
+
+
+def test_resume_of_a_renamed_folder_says_where_it_belongs(command, root, stopping, monkeypatch):
+    stop_at_the_first_step(monkeypatch)
+    command(*stopping[:2])
+    (root / "stopping").rename(root / "renamed")
+    code, _, err = command("resume", str(root / "renamed"))
+    assert code == 2
+    assert "was renamed: it holds a training that goes on in" in err
+    assert not (root / "stopping").exists()
+
+
+def test_resume_finds_pictures_that_were_named_from_another_folder(command, root, pictures, monkeypatch):
+    class StoppingOnce(Stopping):
+        """Registered under the name of ordinary training."""
+
+    monkeypatch.setitem(recipe.OBJECTIVES, "labels", StoppingOnce)
+    stop_at_the_first_step(monkeypatch)
+    assert command("run", "cifar10-resnet56", *SMALL_CIFAR, f"data.root={pictures}")[0] == 130
+    monkeypatch.chdir(root)
+    code, out, err = command("resume", "cifar10-resnet56")
+    assert (code, err) == (0, "")
+    assert "seed 0: going on" in out
+
+
 def test_an_interrupted_student_is_not_continued_under_another_teacher(command, root, monkeypatch):
     class StoppingTargets(kd.distill.SoftTargets):
         def forward(self, batch: Batch) -> dict[str, Tensor]:
@@ -466,6 +619,12 @@ def test_the_steps_of_a_dry_run_are_those_of_the_run(command):
         (["export", "glyphs-labels", "x.onnx"], "has no finished run"),
         (["bench", "glyphs-labels", "--batch", "many"], "--batch must be whole numbers"),
         (["bench", "glyphs-labels", "--precision", "fp33"], "did you mean 'fp32'"),
+        (["run", "glyphs-labels", "--set", "fit.trackers=tensorbord"], "fit.trackers='tensorbord' is not known; did"),
+        (["run", "glyphs-labels", "--set", "fit.rates.learner.head=x"], "fit.rates.learner.head must be a number"),
+        (["run", "glyphs-labels", "--set", "data.train.seed=abc"], "data.train.seed must be a whole number; got 'abc'"),
+        (["run", "glyphs-labels", "--set", "data.count=many"], "data.count must be a whole number; got 'many'"),
+        (["run", "glyphs-labels", "--import", "nowhere"], "--import='nowhere': no such module is installed, or in"),
+        (["run", "glyphs-labels", "--import", "kdutils.nowhere"], "--import='kdutils.nowhere': no such module"),
         (["bench", "glyphs-labels", "--steps", "0"], "steps must be at least 1"),
     ],
 )  # fmt: skip
@@ -475,6 +634,47 @@ def test_an_error_is_one_line_and_exit_code_2(command, arguments, message):
     assert err.startswith("kdutils: ")
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_rates_of_layers_are_set_by_dotted_names(command):
+    code, _, err = command("run", "glyphs-labels", "--seeds", "1", *TINY, "--set", "fit.rates.learner.head=10")
+    assert (code, err) == (0, "")
+    assert results.read("glyphs-labels")[0].settings["fit"]["rates"] == {"learner.head": 10}
+
+
+OWN = """
+import torch
+from kdutils import models
+
+@models.register
+def own_network(classes: int, inputs: int) -> torch.nn.Module:
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(inputs, classes))
+"""
+
+
+def test_a_model_of_ones_own_is_trained_measured_and_exported_after_its_module_is_imported(command, root, monkeypatch):
+    from kdutils.models import registry
+
+    monkeypatch.setattr(registry, "_BUILDERS", dict(registry._BUILDERS))
+    monkeypatch.delitem(sys.modules, "own_module", raising=False)
+    Path("own_module.py").write_text(OWN)
+    importlib.invalidate_caches()
+    one = ["glyphs-labels", "--set", "model.name=own_network"]
+    code, _, err = command("run", *one)
+    assert code == 2
+    assert "model.name='own_network' is not known" in err
+    path = list(sys.path)
+    further = ["data.count=64", "fit.epochs=1", "fit.batch_size=16"]
+    assert command("run", *one, *further, "--seeds", "1", "--import", "own_module")[0] == 0
+    assert sys.path == path
+    assert command("bench", *one, *further, "--batch", "8", "--steps", "1", "--import", "own_module")[0] == 0
+    del registry._BUILDERS["own_network"]
+    code, _, err = command("evaluate", "glyphs-labels")
+    assert code == 2
+    assert "import the module that registers it first (here: --import MODULE)" in err
+    del sys.modules["own_module"]
+    assert command("evaluate", "glyphs-labels", "--import", "own_module")[0] == 0
+    assert command("resume", "glyphs-labels", "--import", "own_module")[0] == 0
 
 
 def test_a_loss_that_runs_away_is_an_error_in_words(command):
@@ -609,6 +809,17 @@ def test_evaluate_of_pictures_wants_their_folder_again(command, pictures):
     assert f"{100 * results.read('cifar10-resnet56')[0].accuracy:.2f} %" in out
 
 
+def test_evaluate_finds_the_pictures_that_the_file_of_a_recipe_names(command, pictures):
+    Path("mine.toml").write_text(
+        'title = "m"\nbase = "cifar10-resnet20"\n[data]\nroot = "pictures"\n[model]\nname = "resnet8"\n'
+        "[fit]\nepochs = 1\nbatch_size = 10\n"
+    )
+    assert command("run", "mine.toml", "--seeds", "1")[0] == 0
+    code, out, err = command("evaluate", "mine.toml")
+    assert (code, err) == (0, "")
+    assert f"{100 * results.read('mine')[0].accuracy:.2f} %" in out
+
+
 def test_an_exported_model_gives_the_same_logits_in_another_runtime(command, root):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
@@ -636,6 +847,24 @@ def test_a_model_without_a_record_is_exported_when_told_its_images(command):
     code, _, err = command("export", "saved", "model.onnx", "--shape", "3,32,32")
     assert (code, err) == (0, "")
     assert Path("model.onnx").is_file()
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ("3,32", "--shape must be channels, height and width, such as 3,32,32; got '3,32'"),
+        ("1,32,32", "--shape=1,32,32 does not suit the model: "),
+        ("3,32,many", "--shape must be whole numbers"),
+    ],
+)
+def test_a_shape_that_does_not_suit_the_model_is_one_line(command, shape, message):
+    pytest.importorskip("onnxscript")
+    models.save(models.resnet8(classes=10), "saved")
+    code, _, err = command("export", "saved", "model.onnx", "--shape", shape)
+    assert code == 2
+    assert message in err
+    assert err.count("\n") == 1
+    assert not Path("model.onnx").exists()
 
 
 def test_an_export_that_differs_is_not_written(command, monkeypatch):
@@ -685,13 +914,23 @@ def test_bench_needs_neither_the_data_nor_a_teacher(command, root):
     assert not root.exists()
 
 
-def test_speed_is_images_over_seconds_and_more_work_takes_longer():
-    small, large = (
-        bench.speed(recipe.load("glyphs-labels", [f"model.width={width}", "data.count=64"]), 16, steps=3, repeats=3)
-        for width in (2, 48)
-    )
-    assert small.low <= small.images_per_second <= small.high
-    assert small.images_per_second > 2 * large.images_per_second
+def test_speed_is_images_over_the_seconds_of_a_pass_and_the_first_does_not_count(monkeypatch):
+    def clocked(*arguments: object, **options: object) -> kd.History:
+        return kd.History(epochs=[{"seconds": seconds} for seconds in (100.0, 2.0, 4.0, 8.0)])
+
+    monkeypatch.setattr(bench, "fit", clocked)
+    this = recipe.load("glyphs-labels", ["data.count=64", "model.width=2"])
+    one = bench.speed(this, 16, steps=3, repeats=3)
+    assert (one.low, one.images_per_second, one.high) == (9.0, 12.0, 18.0)  # 48 images; quartiles of 6, 12 and 24
+
+
+def test_the_passes_of_a_measurement_are_real_steps(monkeypatch):
+    found: list[kd.History] = []
+    monkeypatch.setattr(bench, "fit", lambda *a, **options: found.append(kd.fit(*a, **options)) or found[-1])
+    bench.speed(recipe.load("glyphs-labels", ["data.count=64", "model.width=2"]), 16, steps=3, repeats=2)
+    assert len(found[0].epochs) == 3
+    assert len(found[0].steps["labels"]) == 9
+    assert all(epoch["seconds"] > 0 for epoch in found[0].epochs)
 
 
 def test_a_batch_that_does_not_fit_into_memory_is_a_row_and_not_the_end(command, monkeypatch):
@@ -709,9 +948,22 @@ def test_float32_products_are_as_they_were_after_a_measurement():
     before = [kind.allow_tf32 for kind in kinds]
     with bench._products("tf32"):
         assert all(kind.allow_tf32 for kind in kinds)
-    with bench._products("fp32"):
-        assert not any(kind.allow_tf32 for kind in kinds)
     assert [kind.allow_tf32 for kind in kinds] == before
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_precision_is_measured_with_the_flags_that_a_run_has(precision):
+    kinds = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [kind.allow_tf32 for kind in kinds]
+    assert any(before)  # torch allows it in convolutions
+    with bench._products(precision):
+        assert [kind.allow_tf32 for kind in kinds] == before
+
+
+def test_tf32_is_refused_where_it_would_be_full_precision(command):
+    code, out, err = command("bench", "glyphs-labels", "--device", "cpu", "--precision", "fp32,tf32", "--steps", "1")
+    assert (code, out) == (2, "")
+    assert err == "kdutils: --precision='tf32' wants a CUDA GPU; device 'cpu' has no such products: use 'fp32'\n"
 
 
 # As a program

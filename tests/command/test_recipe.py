@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 
 import kdutils as kd
-from kdutils.command import assemble, recipe
+from kdutils.command import assemble, recipe, runs
 from kdutils.data import augment
 from kdutils.measure import parameters
 
@@ -167,6 +167,16 @@ def test_values_are_toml_and_else_text():
     assert this.settings["fit"]["compile"] is True
 
 
+def test_a_rate_in_a_file_may_be_changed_from_outside_by_its_dotted_name(written):
+    this = written(SMALL + 'rates = { "learner.head" = 10 }\n', "fit.rates.learner.head=5")
+    assert this.settings["fit"]["rates"] == {"learner.head": 5}
+
+
+def test_a_key_and_one_below_it_are_not_both_set():
+    with pytest.raises(ValueError, match=r"fit\.rates\.learner cannot be set beside keys below it"):
+        recipe.load("glyphs-labels", ["fit.rates.learner.head=1", "fit.rates.learner=1"])
+
+
 def test_mixing_is_what_the_recipe_says():
     assert "mix" not in assemble.fit_options(recipe.load("glyphs-labels", ["mix.mixup=false"]))
     mixing = assemble.fit_options(recipe.load("glyphs-labels", ["mix.cutmix.alpha=0.5"]))["mix"]
@@ -296,7 +306,7 @@ def test_a_wrong_file_is_told_what_is_wrong(written, text, message):
     [
         ("model.width=wide", "width must be a whole number"),
         ("model.norm=[1]", "norm"),
-        ("data.size=x", "an option has the wrong type"),
+        ("data.rotation=x", "an option has the wrong type"),
         ("augment.flip=maybe", "an option has the wrong type"),
         ("fit.schedule.at=3", "an option has the wrong type"),
     ],
@@ -324,6 +334,15 @@ def test_all_parts_are_standardized_by_the_training_part(written):
     assert data.validation is not None
     assert not data.validated_on_test
     assert data.statistics["mean"] == [pytest.approx(float(raw.images.mean()))]
+
+
+def test_a_dry_run_counts_the_images_that_load_data_leaves(monkeypatch):
+    table = {"name": "mnist", "test": {"fraction": 0.2}, "validation": {"fraction": 0.1}}
+    assert runs.image_shape(table)[0] == 43_200  # 60,000 less a fifth, less a tenth of the rest
+    whole = kd.Dataset(torch.zeros(997, 1, 4, 4), torch.zeros(997).long(), ("a",), "many")
+    monkeypatch.setattr(kd.data, "load", lambda *arguments, **options: whole)
+    monkeypatch.setitem(recipe.PUBLISHED_SETS, "mnist", recipe.PublishedSet(997, (1, 4, 4), 1))
+    assert runs.image_shape(table)[0] == len(assemble.load_data(table).train)
 
 
 def test_fractions_are_held_out_and_share_no_sample(written):

@@ -11,6 +11,7 @@ import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from sphinx.application import Sphinx
+from sphinx.errors import SphinxError
 from sphinx.util.docutils import docutils_namespace, patch_docutils
 
 from kdutils.compare import CLAIM_MIMETYPE
@@ -48,6 +49,38 @@ def claim(sentence: str, *evidence: str) -> Any:
     record = {"sentence": sentence, "evidence": list(evidence), "holds": True}
     data = {CLAIM_MIMETYPE: record, "text/html": "<b>not this</b>", "text/plain": "nor this"}
     return new_code_cell("claim()", outputs=[new_output("display_data", data=data)], execution_count=1)
+
+
+def chapter_of(*cells: Any) -> Any:
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    return new_notebook(metadata=metadata, cells=[new_markdown_cell("# A chapter"), *cells])
+
+
+def failing(*tags: str) -> Any:
+    raised = new_output("error", ename="ClaimError", evalue="does not hold: Ice > water", traceback=[])
+    return new_code_cell("claim()", metadata={"tags": list(tags)}, outputs=[raised], execution_count=1)
+
+
+def built(root: Path, chapter: Any) -> None:
+    """Build a book of one chapter as far as its claims are looked at."""
+    nbformat.write(chapter, root / "chapter.ipynb")
+    for name, text in {"conf.py": CONF, "_toc.yml": "root: chapter\n", "references.bib": ""}.items():
+        (root / name).write_text(text, encoding="utf-8")
+    with patch_docutils(root), docutils_namespace():
+        Sphinx(root, root, root / "out", root / "doctrees", "html", status=None, warning=io.StringIO())
+
+
+def test_a_stored_claim_that_does_not_hold_ends_the_build(tmp_path: Path) -> None:
+    cell = claim("Ice > water", "difference: -1.0")
+    cell.outputs[0].data[CLAIM_MIMETYPE]["holds"] = False
+    with pytest.raises(SphinxError, match=f"chapter, cell {cell.id}: Ice > water"):
+        built(tmp_path, chapter_of(claim("Fire is hot"), cell))
+
+
+def test_a_stored_error_of_a_claim_ends_the_build_unless_it_is_there_to_be_seen(tmp_path: Path) -> None:
+    with pytest.raises(SphinxError, match="does not hold: Ice > water"):
+        built(tmp_path, chapter_of(failing()))
+    built(tmp_path, chapter_of(failing("raises-exception"), claim("Fire is hot")))
 
 
 @pytest.fixture(scope="module")

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,6 +21,22 @@ def book(root: Path, *pages: str) -> Path:
     for page in pages:
         (root / page).touch()
     return root
+
+
+@pytest.mark.parametrize("path", notebooks.chapters(), ids=notebooks.label)
+def test_no_code_cell_of_a_chapter_is_longer_than_contributing_says(path: Path):
+    contributing = (notebooks.ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    most = int(re.search(r"A code cell has at most (\d+)\s+lines", contributing)[1])
+    lengths = {c.id: len(c.source.splitlines()) for c in notebooks.read(path).cells if c.cell_type == "code"}
+    assert {cell: length for cell, length in lengths.items() if length > most} == {}
+
+
+def test_every_work_in_the_bibliography_is_cited():
+    bibliography = (notebooks.ROOT / "references.bib").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^@\w+\{([^,]+),", bibliography, re.MULTILINE))
+    pages = [*notebooks.ROOT.glob("*.md"), *notebooks.ROOT.glob("appendix/*.md"), *notebooks.chapters()]
+    roles = [found for page in pages for found in re.findall(r"\{cite(?::\w+)?\}`([^`]+)`", page.read_text("utf-8"))]
+    assert listed == {key.strip() for role in roles for key in role.split(",")}
 
 
 def test_chapters_come_in_reading_order_without_the_other_pages(tmp_path: Path):

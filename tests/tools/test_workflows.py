@@ -77,6 +77,19 @@ def test_make_is_asked_for_targets_that_it_has(path: Path):
     assert set(re.findall(r"^make (\w+)", commands(read(path)), re.MULTILINE)) <= targets
 
 
+def test_nothing_is_published_before_its_tests_have_passed():
+    pages = read(ROOT / ".github" / "workflows" / "pages.yml")
+    tests = read(ROOT / ".github" / "workflows" / "tests.yml")
+    after = {"workflows": [tests["name"]], "types": ["completed"], "branches": ["main"]}
+    assert pages[True] == {"workflow_run": after, "workflow_dispatch": None}
+    condition = pages["jobs"]["build"]["if"]
+    assert "github.event.workflow_run.conclusion == 'success'" in condition
+    assert "github.event.workflow_run.event == 'push'" in condition
+    checkout = pages["jobs"]["build"]["steps"][0]
+    assert checkout["with"]["ref"] == "${{ github.event.workflow_run.head_sha || github.sha }}"
+    assert all(job.get("needs") == "build" for name, job in pages["jobs"].items() if name != "build")
+
+
 def test_the_branch_of_the_colab_form_is_the_one_that_links_lead_to():
     assert f"git push --force origin {COLAB_BRANCH}" in commands(read(ROOT / ".github" / "workflows" / "pages.yml"))
     weekly = read(ROOT / ".github" / "workflows" / "weekly.yml")
