@@ -15,7 +15,7 @@ from kdutils.data.embedded import blended, digits
 from kdutils.data.folder import image_folder
 from kdutils.data.full import ChecksumError, cifar10, cifar100, fashion_mnist, mnist, omniglot, svhn, usps
 from kdutils.data.glyphs import glyphs, scripts
-from kdutils.data.record import Augmentation, Batch, Dataset, Mixing, Source, Views
+from kdutils.data.record import Augmentation, Batch, Dataset, Mixing, Source, Teacher, Views
 from kdutils.data.stream import Stream, stream_folder
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Mixing",
     "Source",
     "Stream",
+    "Teacher",
     "Views",
     "augment",
     "blended",

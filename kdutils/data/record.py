@@ -16,7 +16,7 @@ from kdutils.data.draws import Draws, mixed_seed
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Augmentation", "Batch", "Dataset", "Mixing", "Part", "Source", "Views"]
+__all__ = ["Augmentation", "Batch", "Dataset", "Mixing", "Part", "Source", "Teacher", "Views", "identity"]
 
 Augmentation = Callable[[Tensor, Draws], Tensor]
 """Takes images (n, channels, height, width) and the random numbers of each; returns images of that shape."""
