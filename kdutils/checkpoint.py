@@ -123,7 +123,7 @@ def _plain(value: Any, name: str = "state") -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(item, f"{name}[{key!r}]") for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item, name) for item in value]
+        return (tuple if isinstance(value, tuple) else list)(_plain(item, name) for item in value)
     for kind in (bool, int, float, str):
         if isinstance(value, kind):
             return kind(value)

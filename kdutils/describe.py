@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["described", "fingerprint", "model_fingerprint"]
+__all__ = ["described", "fingerprint", "flat", "model_fingerprint"]
 
 
 def described(value: Any) -> Any:
@@ -34,6 +34,14 @@ def described(value: Any) -> Any:
         return f"{value.__module__}.{value.__qualname__}{_inside(value)}"
     text = repr(value)
     return type(value).__qualname__ if " at 0x" in text else text
+
+
+def flat(tables: Mapping[str, Any], start: str = "") -> dict[str, Any]:
+    """The values of nested mappings by dotted key: ``{"fit": {"epochs": 2}}`` is ``{"fit.epochs": 2}``."""
+    found: dict[str, Any] = {}
+    for key, value in tables.items():
+        found |= flat(value, f"{start}{key}.") if isinstance(value, Mapping) else {f"{start}{key}": value}
+    return found
 
 
 def _inside(function: Any) -> str:

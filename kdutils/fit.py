@@ -282,7 +282,7 @@ def fit(
         ValueError: for an argument out of range, an objective without trainable parameters, terms that are not
             scalars or named like the sum, or a checkpoint of another training.
         FileNotFoundError: if ``resume`` is True and there is no checkpoint.
-        FloatingPointError: if a term is not finite, or a weight at the end of an epoch; names it and the step.
+        FloatingPointError: if a term or a weight is not finite; names it and the step.
     """
     _require_objective(objective)
     _require_numbers(epochs, accumulate, clip, average, patience, checkpoint_every)
@@ -295,7 +295,6 @@ def fit(
     train.batches(batch_size)  # a batch size that does not fit is named before anything moves
     factor = schedule_for(schedule, warmup)
     output = None if folder is None else require_folder("folder", folder)
-    learning_rate, weight_decay = float(learning_rate), float(weight_decay)  # numpy's would not go into a checkpoint
     launcher = os.environ.get(LAUNCHED_PRECISION, "no")
     accelerator = _accelerator(device, output, trackers) if accelerator is None else _own(accelerator)
     where = accelerator.device if accelerator.num_processes > 1 else require_device(device or accelerator.device)
@@ -335,14 +334,13 @@ def fit(
         "seed": seed,
         "processes": accelerator.num_processes,
     }
-    settings = described(settings)
     run = _Run(
         objective,
         wrapped,
         accelerator,
         where,
         optimizer=accelerator.prepare_optimizer(stepper, False) if accelerator.num_processes > 1 else stepper,
-        rates=[(float(group["lr"]), rate) for group, (_, rate) in zip(stepper.param_groups, groups, strict=True)],
+        rates=[(group["lr"], rate) for group, (_, rate) in zip(stepper.param_groups, groups, strict=True)],
         factor=factor,
         scaler=torch.amp.GradScaler(where.type, enabled=dtype == torch.float16),
         averaged=_average_of(objective.learner, average),
@@ -745,7 +743,7 @@ class _Run:
                     torch.distributed.broadcast(buffer, 0)
 
     def read(self, bar: tqdm) -> None:
-        """Move fresh loss values into the history; raise at the first that is not finite."""
+        """Move fresh loss values into the history; raise at the first that is not finite, and at such a weight."""
         if not self.log.waiting:
             return
         rows = self.log.take()
@@ -763,13 +761,13 @@ class _Run:
                         f"{len(self.history.epochs) + 1}); the learner is as it was after epoch "
                         f"{len(self.history.epochs)}. A smaller learning_rate often helps"
                     )
+        self.require_finite()
         bar.set_postfix(dict(zip(self.log.names, (f"{v:.3f}" for v in values[-1]), strict=True)), refresh=False)
         if self.accelerator.trackers:
             self.accelerator.log(dict(zip(self.log.names, values[-1], strict=True)), step=self.step)
 
     def finish_epoch(self, seconds: float) -> None:
         """Record the epoch, validate, remember the state, and see whether it is time to stop."""
-        self.require_finite()
         if self.processes > 1:
             self.share_state()
         epochs, steps = self.history.epochs, self.steps_per_epoch
@@ -804,7 +802,6 @@ class _Run:
     def save(self, bar: tqdm) -> None:
         """Write a checkpoint, weights and history."""
         self.read(bar)
-        self.require_finite()
         assert self.output is not None
         state = {
             "settings": self.settings,

@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from kdutils.checks import require_folder
 from kdutils.compare import Estimate, Table
+from kdutils.describe import flat
 from kdutils.files import write_atomically
 
 __all__ = ["Record", "folder", "read", "read_folder", "recorded", "results_folder", "seeds", "table", "write"]
@@ -201,18 +202,10 @@ def _alike(records: list[Record]) -> list[list[Record]]:
 
 def _unlike(record: Record, groups: list[list[Record]]) -> list[str]:
     """What the settings of a record say otherwise than those of other groups, though nobody changed it from outside."""
-    own, *others = (_flat(other.settings) for other in (record, *(group[0] for group in groups)))
+    own, *others = (flat(other.settings) for other in (record, *(group[0] for group in groups)))
     known = {key for group in groups for key in group[0].changed}
     differ = [key for key in own if key not in known and any(other.get(key) != own[key] for other in others)]
     return [f"{key} = {own[key]}" for key in differ]
-
-
-def _flat(tables: Mapping[str, Any], start: str = "") -> dict[str, Any]:
-    """Values by dotted key."""
-    found: dict[str, Any] = {}
-    for key, value in tables.items():
-        found |= _flat(value, f"{start}{key}.") if isinstance(value, Mapping) else {start + key: value}
-    return found
 
 
 def _row(records: list[Record], unlike: list[str]) -> list[str]:

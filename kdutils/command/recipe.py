@@ -45,6 +45,7 @@ from kdutils import data as data_sets
 from kdutils import models
 from kdutils.checks import require_choice, require_fraction
 from kdutils.data import augment as augmentations
+from kdutils.describe import flat
 from kdutils.fit import Objective
 
 __all__ = [
@@ -223,8 +224,8 @@ def load(recipe: str | Path, settings: Iterable[str] | Mapping[str, Any] = ()) -
         _check(head, tables)
     except (ValueError, OSError) as error:
         raise type(error)(f"recipe {name!r}: {error}") from None
-    before = _flat(own)
-    changed = {k: v for k, v in _flat(tables).items() if before.get(k, _NOTHING) != v and not _is_place(k)}
+    before = flat(own)
+    changed = {k: v for k, v in flat(tables).items() if before.get(k, _NOTHING) != v and not _is_place(k)}
     changed = {k: v for k, v in changed.items() if k != "objective.name" or "objective" in own or v != "labels"}
     ordered = {table: tables[table] for table in TABLES if table in tables}
     return Recipe(name, settings=ordered, changed=changed, origin=str(recipe), **head)
@@ -367,17 +368,10 @@ def _flatten_rates(tables: dict[str, Any]) -> None:
     """Names of parameters have dots, which keys of ``fit.rates`` may have without quotes."""
     fit = tables.get("fit")
     if isinstance(fit, Mapping) and isinstance(fit.get("rates"), Mapping):
-        tables["fit"] = {**fit, "rates": _flat(fit["rates"])}
+        tables["fit"] = {**fit, "rates": flat(fit["rates"])}
 
 
 _NOTHING = object()
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
 
 
 def _is_place(key: str) -> bool:
