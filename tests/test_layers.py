@@ -41,6 +41,13 @@ def test_a_part_imports_no_other_part(part):
         assert part in ABOVE_ALL or not others, f"{path.relative_to(PACKAGE)} imports {others}"
 
 
+@pytest.mark.parametrize("part", PARTS)
+def test_a_chapters_module_imports_no_other_chapters(part):
+    own = {f"kdutils.{part}.{path.stem}" for path in (PACKAGE / part).glob("[a-z]*.py")}
+    for path in (PACKAGE / part).glob("[a-z]*.py"):
+        assert not imported(path) & (own - {f"kdutils.{part}.{path.stem}"}), path.name
+
+
 def test_the_foundation_imports_no_part():
     for path in PACKAGE.rglob("*.py"):
         top = path.relative_to(PACKAGE).parts[0]

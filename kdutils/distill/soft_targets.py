@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from kdutils.checks import require_fraction, require_positive, require_same_shape
 from kdutils.data.record import Batch
 from kdutils.fit import Objective, Supervised
+from kdutils.precision import in_float32
 from kdutils.teacher import as_teacher
 
 __all__ = ["LogitMatching", "SoftTargets", "logit_matching_loss", "soft_cross_entropy", "soft_target_loss"]
@@ -84,7 +85,7 @@ def logit_matching_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tenso
     Source: Ba and Caruana (2014), arXiv:1312.6184, section 2.2, without their factor 1/2.
     """
     _require_logits(student_logits, teacher_logits)
-    return (_full(student_logits) - _full(teacher_logits.detach())).square().sum(dim=1).mean()
+    return (in_float32(student_logits) - in_float32(teacher_logits.detach())).square().sum(dim=1).mean()
 
 
 class SoftTargets(Objective):
@@ -167,19 +168,14 @@ def _tempered(student_logits: Tensor, teacher_logits: Tensor, temperature: float
     """Log-probabilities of both at the temperature; the teacher's without a graph."""
     _require_logits(student_logits, teacher_logits)
     require_positive(temperature=temperature)
-    student = F.log_softmax(_full(student_logits) / temperature, dim=1)
-    teacher = F.log_softmax(_full(teacher_logits.detach()) / temperature, dim=1)
+    student = F.log_softmax(in_float32(student_logits) / temperature, dim=1)
+    teacher = F.log_softmax(in_float32(teacher_logits.detach()) / temperature, dim=1)
     return student, teacher
 
 
 def _expected(values: Tensor, probabilities: Tensor) -> Tensor:
     """Mean under each row of probabilities, averaged; 0 · ∞ counts as 0, where the teacher rules a class out."""
     return (probabilities * values).masked_fill(probabilities == 0, 0).sum(dim=1).mean()
-
-
-def _full(logits: Tensor) -> Tensor:
-    """Half precision is too coarse for losses; float64 stays."""
-    return logits if logits.dtype.itemsize >= 4 else logits.float()
 
 
 def _require_logits(student_logits: Tensor, teacher_logits: Tensor) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import OrderedDict
 
 import torch.fx
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Classifier", "Images", "convolve", "initialize", "normalized", "require_counts"]
+__all__ = ["Classifier", "DropoutLinear", "Images", "convolve", "initialize", "normalized", "require_counts"]
 
 
 def require_counts(**counts: int) -> None:
@@ -97,3 +98,20 @@ def initialize(model: nn.Module, *, small_head: bool = False) -> None:
         elif isinstance(module, nn.Linear) and small_head:
             nn.init.normal_(module.weight, std=0.01)
             nn.init.zeros_(module.bias)
+
+
+class DropoutLinear(nn.Linear):
+    """A linear layer that drops each of its inputs with probability p in training; it has no other parameters.
+
+    Source: Srivastava et al. (2014), "Dropout", JMLR 15.
+    """
+
+    p: float = 0.0
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(batch, ..., inputs) to (batch, ..., outputs)."""
+        return super().forward(F.dropout(inputs, self.p, self.training))
+
+    def extra_repr(self) -> str:
+        """Shown when the model is printed."""
+        return f"{super().extra_repr()}, p={self.p}"

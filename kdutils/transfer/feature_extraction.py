@@ -21,6 +21,7 @@ from kdutils.checks import require_choice, require_positive
 from kdutils.data.record import Dataset
 from kdutils.measure.running import borrowed
 from kdutils.models.paths import head_path, require_layer, tapped
+from kdutils.precision import in_float64
 
 if TYPE_CHECKING:
     from kdutils.data.record import Source
@@ -620,12 +621,6 @@ def _layer(weight: Tensor, bias: Tensor) -> nn.Linear:
     layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
     layer.weight, layer.bias = nn.Parameter(weight.contiguous()), nn.Parameter(bias)
     return layer
-
-
-def in_float64(values: Tensor) -> Tensor:
-    """The values in float64, without a graph; on the CPU if they are on Apple's GPU, which has none."""
-    values = values.detach()
-    return (values.cpu() if values.device.type == "mps" else values).double()
 
 
 def _same(one: Tensor | None, other: Tensor | None) -> bool:

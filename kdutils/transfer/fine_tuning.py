@@ -25,8 +25,9 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from kdutils.checks import require_choice, require_fraction, require_positive
 from kdutils.data.record import Batch
 from kdutils.fit import Objective
+from kdutils.models.parts import DropoutLinear
 from kdutils.models.paths import blocks, head_path, replaced, require_layer, require_prefixes, under
-from kdutils.transfer.small_data import DropoutLinear
+from kdutils.precision import in_float32
 
 __all__ = [
     "L2SP",
@@ -633,19 +634,14 @@ def _l2_sp_terms(parameters: Mapping[str, Tensor], start: Mapping[str, Tensor]) 
         if name not in parameters or parameters[name].shape != value.shape:
             got = tuple(parameters[name].shape) if name in parameters else "no such parameter"
             raise ValueError(f"start holds {name!r} of shape {tuple(value.shape)}; parameters has {got}")
-    zero = _full(next(iter(parameters.values()))).new_zeros(())
+    zero = in_float32(next(iter(parameters.values()))).new_zeros(())
     shared, new = zero, zero
     for name, value in parameters.items():
         if name in start:
-            shared = shared + (_full(value) - _full(start[name].detach())).square().sum()
+            shared = shared + (in_float32(value) - in_float32(start[name].detach())).square().sum()
         else:
-            new = new + _full(value).square().sum()
+            new = new + in_float32(value).square().sum()
     return shared, new
-
-
-def _full(values: Tensor) -> Tensor:
-    """Half precision is too coarse for sums of squares; float64 stays."""
-    return values if values.dtype.itemsize >= 4 else values.float()
 
 
 def _require_weights(**weights: float) -> None:

@@ -12,13 +12,14 @@ from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdutils.checks import require_fraction
 from kdutils.data.record import Batch
 from kdutils.fit import Objective
+from kdutils.models.parts import DropoutLinear
 from kdutils.models.paths import head_path, replaced, require_layer, require_prefixes, under
+from kdutils.precision import in_float32
 
 __all__ = ["DropoutLinear", "WeightPenalty", "l1_penalty", "l2_penalty", "with_dropout"]
 
@@ -36,7 +37,7 @@ def l1_penalty(weights: Iterable[Tensor]) -> Tensor:
 
     Source: Tibshirani (1996), "Regression Shrinkage and Selection via the Lasso", JRSS B 58.
     """
-    return torch.stack([_full(weight).abs().sum() for weight in _some(weights)]).sum()
+    return torch.stack([in_float32(weight).abs().sum() for weight in _some(weights)]).sum()
 
 
 def l2_penalty(weights: Iterable[Tensor]) -> Tensor:
@@ -51,7 +52,7 @@ def l2_penalty(weights: Iterable[Tensor]) -> Tensor:
     Source: Krogh and Hertz (1991), "A Simple Weight Decay Can Improve Generalization"; for AdamW Loshchilov and
     Hutter (2019), arXiv:1711.05101.
     """
-    return torch.stack([_full(weight).square().sum() for weight in _some(weights)]).sum() / 2
+    return torch.stack([in_float32(weight).square().sum() for weight in _some(weights)]).sum() / 2
 
 
 class WeightPenalty(Objective):
@@ -99,23 +100,6 @@ class WeightPenalty(Objective):
         return terms
 
 
-class DropoutLinear(nn.Linear):
-    """A linear layer that drops each of its inputs with probability p in training; it has no other parameters.
-
-    Source: Srivastava et al. (2014), "Dropout", JMLR 15.
-    """
-
-    p: float = 0.0
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """(batch, ..., inputs) to (batch, ..., outputs)."""
-        return super().forward(F.dropout(inputs, self.p, self.training))
-
-    def extra_repr(self) -> str:
-        """Shown when the model is printed."""
-        return f"{super().extra_repr()}, p={self.p}"
-
-
 def with_dropout(model: M, p: float = 0.5, path: str | None = None) -> M:
     """A copy of the model that drops features before its head in training; the names of its parameters stay.
 
@@ -148,8 +132,3 @@ def _some(weights: Iterable[Tensor]) -> list[Tensor]:
     if not found:
         raise ValueError("weights must hold at least one tensor; got none")
     return found
-
-
-def _full(values: Tensor) -> Tensor:
-    """Half precision is too coarse for sums; float64 stays."""
-    return values if values.dtype.itemsize >= 4 else values.float()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from kdutils.checks import require_fraction, require_labels, require_positive
-from kdutils.transfer.feature_extraction import in_float64
+from kdutils.precision import in_float64
 
 __all__ = [
     "RiskShift",
