@@ -52,7 +52,7 @@ def trained(model: torch.nn.Module, few: kd.Dataset, method: str, seed: int, dev
 def prepared(data: kd.Dataset, size: int) -> kd.Dataset:
     """The pictures as the backbone wants them."""
     parts = [kd.models.preprocess(part, size) for part in data.images.split(1000)]
-    return replace(data, images=torch.cat(parts))
+    return replace(data, inputs=torch.cat(parts))
 
 
 class Study:

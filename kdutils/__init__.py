@@ -9,20 +9,31 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from kdutils.data.batch import Batch
+from kdutils.data.dataset import Dataset
+from kdutils.evidence.claims import claim
+from kdutils.evidence.estimate import Estimate
+from kdutils.evidence.table import Table
+
 # Imported at once, because a function and its module share a name: the function must win.
-from kdutils.cache import Cached
-from kdutils.compare import Comparison, Estimate, Table, claim, compare
-from kdutils.data.record import Batch, Dataset
-from kdutils.fit import Combined, History, Objective, Supervised, fit
-from kdutils.teacher import Frozen, Recorded
-from kdutils.together import Trial
+from kdutils.training.cache import Cached
+from kdutils.training.compare import Comparison, compare
+from kdutils.training.fit import fit
+from kdutils.training.history import History
+from kdutils.training.objective import Combined, Objective, Supervised
+from kdutils.training.teachers import Following, Frozen, Recorded
+from kdutils.training.together import Trial
 
 if TYPE_CHECKING:
-    from kdutils import data, distill, measure, models, plot, results, transfer
+    from kdutils import data, distill, measure, models, plot, transfer
+    from kdutils.evidence import results
 
 __version__ = "0.1.0"
 
-_LAZY = ("data", "distill", "measure", "models", "plot", "results", "transfer")
+_LAZY = {
+    **{name: f"kdutils.{name}" for name in ("data", "distill", "measure", "models", "plot", "transfer")},
+    "results": "kdutils.evidence.results",
+}
 
 __all__ = [
     "Batch",
@@ -31,6 +42,7 @@ __all__ = [
     "Comparison",
     "Dataset",
     "Estimate",
+    "Following",
     "Frozen",
     "History",
     "Objective",
@@ -53,7 +65,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        return importlib.import_module(f"kdutils.{name}")
+        return importlib.import_module(_LAZY[name])
     raise AttributeError(f"module 'kdutils' has no attribute {name!r}; it has {', '.join(__all__)}")
 
 

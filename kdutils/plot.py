@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from kdutils.compare import Estimate
-    from kdutils.fit import History
+    from kdutils.evidence.estimate import Estimate
+    from kdutils.training.history import History
 
 __all__ = [
     "COLORS",
@@ -212,7 +212,7 @@ def reliability(curves_by_name: Mapping[str, tuple[Sequence[float], Sequence[flo
 
 
 def _scale(estimate: Estimate) -> float:
-    from kdutils.compare import PERCENT
+    from kdutils.evidence.estimate import PERCENT
 
     return 100.0 if estimate.metric in PERCENT else 1.0
 

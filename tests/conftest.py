@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from kdutils.data.record import Dataset
+from kdutils.data.dataset import Dataset
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ import pytest
 import kdutils
 
 PACKAGE = Path(kdutils.__file__).parent
-FOUNDATION = {"data", "models", "measure", "command"}
+FOUNDATION = {"evidence", "data", "models", "measure", "training", "command"}
 PARTS = sorted(
     place.name for place in PACKAGE.iterdir() if (place / "__init__.py").exists() and place.name not in FOUNDATION
 )

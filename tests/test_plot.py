@@ -3,7 +3,7 @@
 import pytest
 
 from kdutils import plot
-from kdutils.compare import Estimate
+from kdutils.evidence.estimate import Estimate
 
 
 def estimate(value: float) -> Estimate:

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from kdutils.fit import Objective
+from kdutils.training.objective import Objective
 
 README = Path(__file__).parents[1] / "README.md"
 

@@ -27,7 +27,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.errors import SphinxError
 from sphinx.util.docutils import SphinxDirective
 
-from kdutils.compare import CLAIM_MIMETYPE, ClaimError
+from kdutils.evidence.claims import CLAIM_MIMETYPE, ClaimError
 from tools import colab, notebooks
 from tools.address import PLACEHOLDER, ROOT, repository
 from tools.built import Book

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from kdutils import data as data_sets
-from kdutils import models, optimize
+from kdutils import models
 from kdutils.command.recipe import DATA, Recipe, objective_factory
 from kdutils.data import augment as augmentations
-from kdutils.data.record import Dataset
-from kdutils.fit import Objective
+from kdutils.data.dataset import Dataset
+from kdutils.training import optimize
+from kdutils.training.objective import Objective
 
 __all__ = [
     "Data",
@@ -106,7 +107,7 @@ def load_statistics(table: Mapping[str, Any], download: bool = False) -> dict[st
 def standardize(dataset: Dataset, statistics: Mapping[str, list[float]]) -> Dataset:
     """Each channel less its mean and over its deviation."""
     mean, deviation = (torch.tensor(statistics[key]).view(-1, 1, 1).to(dataset.device) for key in ("mean", "deviation"))
-    return replace(dataset, images=(dataset.images - mean) / deviation)
+    return replace(dataset, inputs=(dataset.images - mean) / deviation)
 
 
 def _statistics(dataset: Dataset) -> dict[str, list[float]]:
@@ -203,7 +204,7 @@ def build_objective(recipe: Recipe, model: nn.Module, teacher: nn.Module | None 
 
 
 def fit_options(recipe: Recipe) -> dict[str, Any]:
-    """The arguments of :func:`~kdutils.fit.fit` that a recipe sets: its tables ``fit``, ``augment`` and ``mix``.
+    """The arguments of :func:`~kdutils.training.fit.fit` that a recipe sets: its tables ``fit``, ``augment`` and ``mix``.
 
     Raises:
         ValueError: if an option does not suit the augmentation or the schedule.

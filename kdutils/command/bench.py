@@ -22,9 +22,10 @@ from kdutils.command import machine
 from kdutils.command.assemble import build_model, build_objective, fit_options, load_data
 from kdutils.command.recipe import Recipe, load
 from kdutils.command.runs import find_teacher, image_shape
-from kdutils.compare import Table
-from kdutils.data.record import Dataset
-from kdutils.fit import fit, interrupts_raise
+from kdutils.data.dataset import Dataset
+from kdutils.evidence.table import Table
+from kdutils.training.fit import fit
+from kdutils.training.interrupts import interrupts_raise
 
 __all__ = ["PRECISIONS", "Speed", "require_precision", "speed", "speed_table"]
 

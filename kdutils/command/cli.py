@@ -23,10 +23,11 @@ import torch
 from torch import nn
 
 from kdutils import data as data_sets
-from kdutils import models, results
+from kdutils import models
 from kdutils.checks import require_choice, require_device
 from kdutils.command import bench, export, recipe, runs
-from kdutils.compare import Table
+from kdutils.evidence import results
+from kdutils.evidence.table import Table
 from kdutils.measure import Cost, cost, cost_table, parameters
 
 __all__ = ["main"]

@@ -23,7 +23,7 @@ A recipe is TOML. This one trains a student on soft targets, as a row of a paper
 ``base`` names a file whose tables it starts from: ``[data]``, ``[augment]``, ``[mix]``, ``[model]``, ``[teacher]``,
 ``[objective]`` and ``[fit]``. A table that names another model, objective or data set starts anew. The options in a
 table are the arguments of the function that its name stands for; those in ``[fit]`` are the arguments of
-:func:`~kdutils.fit.fit`. Every key can be set from outside, as ``fit.epochs=1``.
+:func:`~kdutils.training.fit.fit`. Every key can be set from outside, as ``fit.epochs=1``.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from kdutils import models
 from kdutils.checks import require_choice, require_fraction
 from kdutils.data import augment as augmentations
 from kdutils.describe import flat
-from kdutils.fit import Objective
+from kdutils.training.objective import Objective
 
 __all__ = [
     "DATA",
@@ -65,7 +65,7 @@ FOLDER = Path(__file__).parent / "recipes"
 BASES = FOLDER / "base"
 
 OBJECTIVES: dict[str, str | Callable[..., Objective]] = {
-    "labels": "kdutils.fit:Supervised",
+    "labels": "kdutils.training.objective:Supervised",
     "soft_targets": "kdutils.distill.soft_targets:SoftTargets",
     "logit_matching": "kdutils.distill.soft_targets:LogitMatching",
 }

@@ -22,7 +22,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import nn
 
-from kdutils import checkpoint, models, results
+from kdutils import models
 from kdutils.checks import require_device
 from kdutils.command import machine
 from kdutils.command.assemble import (
@@ -36,10 +36,11 @@ from kdutils.command.assemble import (
     standardize,
 )
 from kdutils.command.recipe import PUBLISHED_SETS, Recipe
-from kdutils.data.record import Dataset
+from kdutils.data.dataset import Dataset
 from kdutils.describe import model_fingerprint
+from kdutils.evidence import results
+from kdutils.evidence.results import Folder, Record
 from kdutils.files import write_atomically
-from kdutils.fit import History, Objective, fit, interrupts_raise, steps_per_epoch_of
 from kdutils.measure import (
     accuracy,
     accuracy_of,
@@ -51,7 +52,11 @@ from kdutils.measure import (
 )
 from kdutils.measure import parameters as count_parameters
 from kdutils.measure.running import home
-from kdutils.results import Folder, Record
+from kdutils.training import checkpoint
+from kdutils.training.fit import fit, steps_per_epoch_of
+from kdutils.training.history import History
+from kdutils.training.interrupts import interrupts_raise
+from kdutils.training.objective import Objective
 
 __all__ = [
     "Prepared",

@@ -11,21 +11,28 @@ from typing import Any
 
 from kdutils.checks import require_choice
 from kdutils.data import augment
+from kdutils.data.batch import Augmentation, Batch, Joint, Mixing, Teacher, Views, run_joined
+from kdutils.data.beside import Beside, Episodes, Tasks
+from kdutils.data.dataset import Dataset
 from kdutils.data.embedded import blended, digits
 from kdutils.data.folder import image_folder
 from kdutils.data.full import ChecksumError, cifar10, cifar100, fashion_mnist, mnist, omniglot, svhn, usps
 from kdutils.data.glyphs import glyphs, scripts
-from kdutils.data.record import Augmentation, Batch, Dataset, Mixing, Source, Teacher, Views
+from kdutils.data.source import Source
 from kdutils.data.stream import Stream, stream_folder
 
 __all__ = [
     "Augmentation",
     "Batch",
+    "Beside",
     "ChecksumError",
     "Dataset",
+    "Episodes",
+    "Joint",
     "Mixing",
     "Source",
     "Stream",
+    "Tasks",
     "Teacher",
     "Views",
     "augment",
@@ -40,6 +47,7 @@ __all__ = [
     "mnist",
     "names",
     "omniglot",
+    "run_joined",
     "scripts",
     "stream_folder",
     "svhn",

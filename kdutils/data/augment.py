@@ -2,7 +2,7 @@
 
 Each function here returns an :data:`~kdutils.data.Augmentation`, ready for ``fit(..., augment=...)``. What it returns
 can be sent to a worker process. Those with countably few outcomes are :class:`~kdutils.data.Views`: a
-:class:`~kdutils.cache.Cached` teacher can look its outputs up for them.
+:class:`~kdutils.training.cache.Cached` teacher can look its outputs up for them.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdutils.checks import require_choice, require_fraction, require_positive
+from kdutils.data.batch import Augmentation, Mixing, Views
 from kdutils.data.draws import Draws
 from kdutils.data.geometry import Range, affine_matrices, elastic_displacement, interval, uniform, warp
-from kdutils.data.record import Augmentation, Mixing, Views
 
 __all__ = ["affine", "chain", "color", "cutmix", "few_views", "flip", "mixup", "noise", "shift_crop"]
 

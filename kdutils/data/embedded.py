@@ -5,9 +5,9 @@ from dataclasses import replace
 import torch
 
 from kdutils.checks import UNIT
+from kdutils.data.dataset import Dataset
 from kdutils.data.draws import Draws
 from kdutils.data.geometry import resize
-from kdutils.data.record import Dataset
 
 __all__ = ["blended", "digits"]
 
@@ -74,7 +74,7 @@ def blended(base: Dataset, seed: int = 0) -> Dataset:
     rows = top + torch.arange(height, device=base.device).view(1, -1, 1)
     columns = left + torch.arange(width, device=base.device).view(1, 1, -1)
     patches = photographs[which, rows, columns].permute(0, 3, 1, 2)
-    return replace(base, images=(patches - base.images).abs().clamp_max(1), name=f"{base.name} blended")
+    return replace(base, inputs=(patches - base.images).abs().clamp_max(1), name=f"{base.name} blended")
 
 
 def _photographs() -> torch.Tensor:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from kdutils.data.record import Dataset
+from kdutils.data.dataset import Dataset
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -31,8 +31,8 @@ import torch
 from torch import Tensor
 
 from kdutils.checks import require_choice, require_folder
+from kdutils.data.dataset import Dataset
 from kdutils.data.geometry import resize
-from kdutils.data.record import Dataset
 
 __all__ = ["ChecksumError", "cifar10", "cifar100", "fashion_mnist", "mnist", "omniglot", "svhn", "usps"]
 

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from kdutils.checks import require_choice, require_device
 from kdutils.data.augment import affine
+from kdutils.data.dataset import Dataset
 from kdutils.data.draws import Draws, mixed_seed
 from kdutils.data.geometry import Range, interval, uniform
-from kdutils.data.record import Dataset
 
 if TYPE_CHECKING:
     from PIL import Image, ImageFont

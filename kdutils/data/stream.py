@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from kdutils.data.dataset import Dataset
 from kdutils.data.folder import labeled_files, read_picture
-from kdutils.data.record import Dataset, Source
+from kdutils.data.source import Source
 
 __all__ = ["Stream", "stream_folder"]
 

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdutils.checks import require_fraction, require_positive, require_same_shape
-from kdutils.data.record import Batch
-from kdutils.fit import Objective, Supervised
+from kdutils.data.batch import Batch
 from kdutils.precision import in_float32
-from kdutils.teacher import as_teacher
+from kdutils.training.objective import Objective, Supervised
+from kdutils.training.teachers import as_teacher
 
 __all__ = ["LogitMatching", "SoftTargets", "logit_matching_loss", "soft_cross_entropy", "soft_target_loss"]
 
@@ -93,8 +93,8 @@ class SoftTargets(Objective):
 
     Args:
         student: gives logits (batch, classes); the learner.
-        teacher: gives logits of the same shape; frozen (see :class:`~kdutils.teacher.Frozen`), or
-            recorded (:class:`~kdutils.teacher.Recorded`).
+        teacher: gives logits of the same shape; frozen (see :class:`~kdutils.training.teachers.Frozen`), or
+            recorded (:class:`~kdutils.training.teachers.Recorded`).
         temperature: T > 0.
         weight: w in [0, 1] of the soft targets. With w = 1 no labels are needed.
 
@@ -121,7 +121,7 @@ class SoftTargets(Objective):
         if self.weight < 1:
             terms["labels"] = (1 - self.weight) * self.labels(batch)["labels"]
         if self.weight > 0:
-            loss = soft_target_loss(batch.run(self.learner), batch.run(self.teacher), self.temperature)
+            loss = soft_target_loss(_rows(batch.run(self.learner)), _rows(batch.run(self.teacher)), self.temperature)
             terms["soft targets"] = self.weight * loss
         return terms
 
@@ -158,10 +158,15 @@ class LogitMatching(Objective):
         if self.weight < 1:
             terms["labels"] = (1 - self.weight) * self.labels(batch)["labels"]
         if self.weight > 0:
-            logits = batch.run(self.learner)
-            loss = logit_matching_loss(logits, batch.run(self.teacher)) / (2 * logits.shape[1])
+            logits = _rows(batch.run(self.learner))
+            loss = logit_matching_loss(logits, _rows(batch.run(self.teacher))) / (2 * logits.shape[1])
             terms["logits"] = self.weight * loss
         return terms
+
+
+def _rows(logits: Tensor) -> Tensor:
+    """Dense logits (batch, classes, height, width) with a row for each pixel."""
+    return logits if logits.ndim == 2 else logits.movedim(1, -1).flatten(0, -2)
 
 
 def _tempered(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

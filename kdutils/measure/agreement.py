@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from kdutils.data.record import Dataset
+from kdutils.data.dataset import Dataset
 from kdutils.measure.prediction import predict, require_logits
 
 __all__ = ["Agreement", "agreement", "agreement_of"]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from kdutils.compare import Table
+from kdutils.evidence.table import Table
 from kdutils.measure.running import borrowed
 
 __all__ = ["Cost", "Latency", "cost", "cost_table", "latency", "macs", "model_bytes", "parameters"]

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from kdutils.checks import require_labels
-from kdutils.data.record import Batch, Dataset
+from kdutils.data.batch import Batch
+from kdutils.data.dataset import Dataset
 from kdutils.measure.running import borrowed
 
 __all__ = ["accuracy", "accuracy_of", "labels_for", "predict", "require_logits"]

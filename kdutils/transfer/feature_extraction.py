@@ -1,7 +1,7 @@
 """Features of a pretrained model, computed once: probes on them, maps between them, and fusions of several.
 
 A set of features is a :class:`~kdutils.data.Dataset` whose images are 1×1 pixels with d channels. So ``few``,
-``split``, ``standardized`` and :func:`~kdutils.fit.fit` work on features as they do on pictures.
+``split``, ``standardized`` and :func:`~kdutils.training.fit.fit` work on features as they do on pictures.
 
 Taught in the chapter *Feature extraction*.
 """
@@ -18,13 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from kdutils.checks import require_choice, require_positive
-from kdutils.data.record import Dataset
+from kdutils.data.dataset import Dataset
 from kdutils.measure.running import borrowed
 from kdutils.models.paths import head_path, require_layer, tapped
 from kdutils.precision import in_float64
 
 if TYPE_CHECKING:
-    from kdutils.data.record import Source
+    from kdutils.data.source import Source
 
 __all__ = [
     "Extractor",

@@ -23,11 +23,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from kdutils.checks import require_choice, require_fraction, require_positive
-from kdutils.data.record import Batch
-from kdutils.fit import Objective
+from kdutils.data.batch import Batch
 from kdutils.models.parts import DropoutLinear
 from kdutils.models.paths import blocks, head_path, replaced, require_layer, require_prefixes, under
 from kdutils.precision import in_float32
+from kdutils.training.objective import Objective
 
 __all__ = [
     "L2SP",

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from kdutils.checks import require_fraction
-from kdutils.data.record import Batch
-from kdutils.fit import Objective
+from kdutils.data.batch import Batch
 from kdutils.models.parts import DropoutLinear
 from kdutils.models.paths import head_path, replaced, require_layer, require_prefixes, under
 from kdutils.precision import in_float32
+from kdutils.training.objective import Objective
 
 __all__ = ["DropoutLinear", "WeightPenalty", "l1_penalty", "l2_penalty", "with_dropout"]
 

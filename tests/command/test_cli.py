@@ -19,10 +19,11 @@ from PIL import Image
 from torch import Tensor
 
 import kdutils as kd
-from kdutils import models, results
+from kdutils import models
 from kdutils.command import bench, machine, recipe, runs
 from kdutils.command.cli import main
-from kdutils.data.record import Batch
+from kdutils.data.batch import Batch
+from kdutils.evidence import results
 
 TINY = ["--set", "data.count=64", "model.width=4", "fit.epochs=2", "fit.batch_size=16"]
 

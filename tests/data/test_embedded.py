@@ -38,7 +38,7 @@ def some():
 
 
 def test_blending_with_nothing_shows_a_patch_of_a_photograph(some):
-    empty = replace(some.subset(range(5)), images=torch.zeros(5, 1, 16, 16))
+    empty = replace(some.subset(range(5)), inputs=torch.zeros(5, 1, 16, 16))
     photographs = [torch.tensor(photograph).permute(2, 0, 1) for photograph in load_sample_images().images]
     for patch in (blended(empty).images * 255).round().to(torch.uint8):
         windows = [photograph.unfold(1, 16, 1).unfold(2, 16, 1) for photograph in photographs]
@@ -48,9 +48,9 @@ def test_blending_with_nothing_shows_a_patch_of_a_photograph(some):
 
 
 def test_blending_is_the_distance_from_the_patch(some):
-    patches = blended(replace(some, images=torch.zeros_like(some.images))).images
+    patches = blended(replace(some, inputs=torch.zeros_like(some.images))).images
     torch.testing.assert_close(blended(some).images, (patches - some.images).abs())
-    negative = blended(replace(some, images=torch.ones_like(some.images))).images
+    negative = blended(replace(some, inputs=torch.ones_like(some.images))).images
     torch.testing.assert_close(negative, 1 - patches)
 
 
@@ -67,7 +67,7 @@ def test_blended_images_have_three_channels_the_labels_of_their_base_and_other_p
 
 
 def test_pixels_that_rounding_put_beside_the_range_are_blended_into_it(some):
-    off = replace(some, images=1.0000006 * some.images - 3e-7)
+    off = replace(some, inputs=1.0000006 * some.images - 3e-7)
     assert off.images.min() < 0
     assert off.images.max() > 1
     mixed = blended(off).images
@@ -80,6 +80,6 @@ def test_what_cannot_be_blended_is_refused(some):
     with pytest.raises(ValueError, match=r"'digits' has -\S+ to .*blend it first"):
         blended(some.standardized())
     with pytest.raises(ValueError, match="base must have 1 or 3 channels; 'digits' has 2"):
-        blended(replace(some, images=some.images.expand(-1, 2, -1, -1)))
+        blended(replace(some, inputs=some.images.expand(-1, 2, -1, -1)))
     with pytest.raises(ValueError, match="base must be at most 427×640 pixels; 'digits' is 428×4"):
-        blended(replace(some.subset([0]), images=torch.zeros(1, 1, 428, 4)))
+        blended(replace(some.subset([0]), inputs=torch.zeros(1, 1, 428, 4)))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from kdutils.data import Batch, Dataset, augment
-from kdutils.data.record import Part
+from kdutils.data.source import Part
 
 
 def numbered(labels, classes=None):
@@ -275,7 +275,7 @@ def test_a_constant_channel_standardizes_to_zeros():
 
 
 def test_data_moves_as_a_whole(monkeypatch):
-    monkeypatch.setattr("kdutils.data.record.require_labels", lambda *_, **__: None)  # values of "meta" cannot be read
+    monkeypatch.setattr("kdutils.data.dataset.require_labels", lambda *_, **__: None)  # values of "meta" cannot be read
     moved = numbered([0, 1]).to("meta")
     assert {moved.images.device.type, moved.labels.device.type, moved.columns["row"].device.type} == {"meta"}
     assert moved.device.type == "meta"

@@ -6,7 +6,7 @@ from PIL import Image
 
 import kdutils as kd
 from kdutils.data import Stream, augment, image_folder, stream_folder
-from kdutils.data.record import Part
+from kdutils.data.source import Part
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from kdutils.measure import accuracy, accuracy_of, predict
-from kdutils.teacher import Frozen, Recorded
+from kdutils.training.teachers import Frozen, Recorded
 
 
 def test_logits_come_in_the_order_of_the_data_whatever_the_batch(blobs, linear):

@@ -14,7 +14,7 @@ from sphinx.application import Sphinx
 from sphinx.errors import SphinxError
 from sphinx.util.docutils import docutils_namespace, patch_docutils
 
-from kdutils.compare import CLAIM_MIMETYPE
+from kdutils.evidence.claims import CLAIM_MIMETYPE
 from tools import address, book_extension
 
 CONF = """
@@ -33,14 +33,14 @@ entries:
   - {file: claims}
   - {file: chapter}
   - {file: appendix/api/kdutils}
-  - {file: appendix/api/kdutils.compare}
+  - {file: appendix/api/kdutils.evidence.estimate}
   - {file: appendix/api/kdutils.distill}
   - {file: appendix/api/kdutils.distill.soft_targets}
 """
 INDEX = """
 # Opening
 
-Passed on: {py:func}`kdutils.distill.soft_target_loss`. Defined: {py:class}`kdutils.compare.Estimate`.
+Passed on: {py:func}`kdutils.distill.soft_target_loss`. Defined: {py:class}`kdutils.evidence.estimate.Estimate`.
 Another library's: {py:class}`torch.nn.Module`. Nobody's: {py:func}`kdutils.distill.no_such_loss`.
 """
 
@@ -125,7 +125,10 @@ def test_a_name_that_a_package_passes_on_leads_to_where_it_is_defined(small_book
     links = {link.text: link["href"] for link in small_book.pages["index"].select("a:has(code)")}
     place = "appendix/api/kdutils.distill.soft_targets.html#kdutils.distill.soft_targets.soft_target_loss"
     assert links["kdutils.distill.soft_target_loss()"] == place
-    assert links["kdutils.compare.Estimate"] == "appendix/api/kdutils.compare.html#kdutils.compare.Estimate"
+    assert (
+        links["kdutils.evidence.estimate.Estimate"]
+        == "appendix/api/kdutils.evidence.estimate.html#kdutils.evidence.estimate.Estimate"
+    )
     assert "torch.nn.Module" not in links
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import kdutils as kd
-from kdutils.teacher import as_teacher
+from kdutils.training.teachers import as_teacher
 
 
 def test_a_recorded_teacher_gives_the_same_training_as_the_live_one(blobs, linear, normed):

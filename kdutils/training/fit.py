@@ -11,41 +11,40 @@ import json
 import math
 import operator
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedType, broadcast_object_list
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType, broadcast_object_list
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from kdutils import checkpoint
-from kdutils.checks import require_choice, require_device, require_folder, require_fraction, require_positive
+from kdutils.checks import require_choice, require_device, require_folder, require_positive
+from kdutils.data.batch import Augmentation, Batch, Mixing
 from kdutils.data.draws import mixed_seed
-from kdutils.data.record import Augmentation, Batch, Dataset, Mixing, Part, Source
-from kdutils.describe import described, fingerprint, model_fingerprint
+from kdutils.data.source import Part, Source
+from kdutils.describe import described, model_fingerprint
 from kdutils.files import write_atomically
-from kdutils.optimize import Rate, Schedule, optimizer_for, parameter_groups, schedule_for
-from kdutils.teacher import Frozen, is_teacher
+from kdutils.training import checkpoint
+from kdutils.training.history import History
+from kdutils.training.interrupts import interrupted_raises, interruptible
+from kdutils.training.objective import Objective
+from kdutils.training.optimize import Rate, Schedule, optimizer_for, parameter_groups, schedule_for
+from kdutils.training.teachers import Following, Frozen, is_teacher
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
-__all__ = ["Combined", "History", "Objective", "Supervised", "fit", "require_classes", "steps_per_epoch_of"]
+__all__ = ["fit", "steps_per_epoch_of"]
 
 CHECK_EVERY = 50
 """Steps between two looks at the losses; each look waits for the device."""
@@ -56,139 +55,13 @@ LAUNCHED_PRECISION = "ACCELERATE_MIXED_PRECISION"
 RESERVED = ("loss", "learning rate", "seconds")
 """What the record of an epoch holds beside terms and metrics."""
 
-NOT_SETTINGS = ("training", "progress")
+NOT_SETTINGS = ("training", "progress", "step")
 """Numbers of an objective that change as it trains."""
 
+WHOLE = 1.0
+"""The share of a part that is all of its batch."""
+
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-_raise_on_interrupt: ContextVar[bool] = ContextVar("raise_on_interrupt", default=False)
-
-
-class Objective(nn.Module):
-    """What one step minimizes.
-
-    A subclass assigns ``self.learner``, the model that is deployed in the end, and defines ``forward(batch)``, which
-    returns named scalar terms, already weighted; their sum is the loss. Whatever else is trained (a regressor, a
-    discriminator) is a submodule, so that the optimizer and the device find it. Models are called through
-    :meth:`Batch.run <kdutils.data.Batch.run>`; a model that only teaches is held by
-    :func:`~kdutils.teacher.as_teacher`.
-
-    Attributes:
-        learner: the model that gets deployed.
-        progress: how much of the whole training is done, in [0, 1]; ``fit`` sets it before each step.
-    """
-
-    learner: nn.Module
-    progress: float = 0.0
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Named scalar terms, already weighted."""
-        raise NotImplementedError(f"{type(self).__name__} must define forward(batch) -> dict of scalar terms")
-
-
-def require_classes(batch: Batch, logits: Tensor, learner: str = "learner") -> None:
-    """Raise ValueError unless ``logits`` are (batch, classes) with at least the classes of the batch's dataset."""
-    if logits.ndim != 2 or logits.shape[1] < batch.classes:
-        raise ValueError(
-            f"{learner} gives outputs of shape {tuple(logits.shape)}; "
-            f"wanted (batch, classes) with {batch.classes} classes, as the data has"
-        )
-
-
-class Supervised(Objective):
-    r"""Cross-entropy with the labels: ordinary training, the baseline of everything else.
-
-    Args:
-        learner: gives logits (batch, classes).
-        label_smoothing: ε in [0, 1]; the label gets 1 − ε + ε/C and every other class ε/C
-            (Szegedy et al. 2016, arXiv:1512.00567, section 7).
-    """
-
-    def __init__(self, learner: nn.Module, label_smoothing: float = 0.0) -> None:
-        super().__init__()
-        require_fraction(label_smoothing=label_smoothing)
-        self.learner = learner
-        self.label_smoothing = label_smoothing
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The term ``labels``, in nats."""
-        logits = batch.run(self.learner)
-        require_classes(batch, logits)
-        if batch.labels is None:
-            raise ValueError("Supervised wants labels; this data has none")
-        if batch.share is None or batch.other_labels is None:
-            return {"labels": F.cross_entropy(logits.float(), batch.labels, label_smoothing=self.label_smoothing)}
-        own, other = (
-            F.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing, reduction="none")
-            for labels in (batch.labels, batch.other_labels)
-        )
-        return {"labels": (batch.share * own + (1 - batch.share) * other).mean()}
-
-
-class Combined(Objective):
-    """Several objectives for one learner, added up; each model still runs once per batch.
-
-    Raises:
-        ValueError: if there is none, they have different learners, or two terms have one name.
-    """
-
-    def __init__(self, *objectives: Objective) -> None:
-        super().__init__()
-        if not objectives:
-            raise ValueError("Combined wants at least one objective; got none")
-        if any(objective.learner is not objectives[0].learner for objective in objectives):
-            raise ValueError("objectives must share one learner (the same object); got different ones")
-        self.objectives = nn.ModuleList(objectives)
-        self.learner = objectives[0].learner
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """All terms of all objectives."""
-        terms: dict[str, Tensor] = {}
-        for objective in self.objectives:
-            for name, term in objective(batch).items():
-                if name in terms:
-                    raise ValueError(f"two objectives name a term {name!r}; names must differ")
-                terms[name] = term
-        return terms
-
-
-@dataclass
-class History:
-    """What happened in a training.
-
-    Attributes:
-        steps: the value of every loss term at every step.
-        epochs: one record per finished epoch: mean of each term, their sum ``loss``, learning rate, validation
-            metrics, seconds.
-        kept: "last" or "best": which state the learner is in now.
-        best_epoch: number (from 1) of the epoch with the highest first validation metric; None without validation.
-        interrupted: whether Ctrl-C ended the training early.
-        stopped_early: whether it ended for want of improvement.
-        resumed_from: steps that an earlier run had taken, where this one went on.
-        seconds: of the whole training, validation included.
-    """
-
-    steps: dict[str, list[float]] = field(default_factory=dict)
-    epochs: list[dict[str, float]] = field(default_factory=list)
-    kept: str = "last"
-    best_epoch: int | None = None
-    interrupted: bool = False
-    stopped_early: bool = False
-    resumed_from: int = 0
-    seconds: float = 0.0
-
-    def __repr__(self) -> str:
-        if not self.epochs:
-            return "History(no finished epoch)"
-        last = ", ".join(f"{name} {value:.4g}" for name, value in self.epochs[-1].items() if name != "seconds")
-        ended = "interrupted after" if self.interrupted else "stopped early after" if self.stopped_early else "finished"
-        return f"History({ended} {len(self.epochs)} epochs, {self.seconds:.1f} s; last: {last})"
-
-    def plot(self) -> Figure:
-        """Loss terms over the steps; validation metrics over the epochs."""
-        from kdutils import plot
-
-        return plot.history(self)
 
 
 def fit(
@@ -196,7 +69,7 @@ def fit(
     train: Source,
     *,
     epochs: int,
-    validate: Dataset | Callable[[nn.Module], dict[str, float]] | None = None,
+    validate: Source | Callable[[nn.Module], dict[str, float]] | None = None,
     batch_size: int = 64,
     accumulate: int = 1,
     optimizer: Literal["adamw", "sgd", "nesterov"] | Callable[[list[Any]], torch.optim.Optimizer] = "adamw",
@@ -235,8 +108,8 @@ def fit(
         train: the training set. A :class:`~kdutils.data.Dataset` is moved to ``device`` once, a
             :class:`~kdutils.data.Stream` is read from disk as it goes.
         epochs: passes over the data.
-        validate: a data set (its accuracy is reported) or a function of the learner that returns named metrics,
-            called after each epoch. Never the test set.
+        validate: data (what the objective measures of it is reported: the accuracy, unless it says otherwise) or a
+            function of the learner that returns named metrics, called after each epoch. Never the test set.
         batch_size: samples per step, over all processes; the last batch of an epoch may be smaller, and is left out
             where it would leave one sample to a process.
         accumulate: parts in which a batch is worked off, one after the other, to save memory. What depends on the
@@ -248,7 +121,7 @@ def fit(
         rates: factors of the learning rate for prefixes of parameter names in the objective, such as
             ``{"learner.stem": 0.1}``; numbers, or functions of progress. The longest prefix counts.
         schedule: factor of the learning rate: "cosine" to zero, "constant", or a function of progress in [0, 1] such
-            as :func:`~kdutils.optimize.steps`.
+            as :func:`~kdutils.training.optimize.steps`.
         warmup: fraction of the steps in which the factor also rises linearly from zero.
         clip: the largest norm of the gradient of all parameters; larger ones are scaled down.
         augment: changes the images of each batch, on the device.
@@ -296,9 +169,11 @@ def fit(
     factor = schedule_for(schedule, warmup)
     output = None if folder is None else require_folder("folder", folder)
     launcher = os.environ.get(LAUNCHED_PRECISION, "no")
-    accelerator = _accelerator(device, output, trackers) if accelerator is None else _own(accelerator)
+    turns = any(module.partial for module in objective.modules() if isinstance(module, Objective))
+    accelerator = _accelerator(device, output, trackers, turns) if accelerator is None else _own(accelerator)
     where = accelerator.device if accelerator.num_processes > 1 else require_device(device or accelerator.device)
-    steps_per_epoch = steps_per_epoch_of(len(train), batch_size, accelerator.num_processes, accumulate)
+    _require_parts(batch_size, accelerator.num_processes, accumulate)
+    steps_per_epoch = train.steps(batch_size, accelerator.num_processes * accumulate)
     dtype = _precision(precision or ("fp32" if launcher == "no" else launcher), where)
 
     objective.to(where).to(memory_format=torch.channels_last if channels_last else torch.preserve_format)
@@ -316,7 +191,7 @@ def fit(
         "state": {name: list(getattr(value, "shape", [])) for name, value in _changing(objective).items()},
         "objective": _objective_in_words(objective),
         "teachers": [] if output is None else _teacher_fingerprints(objective),
-        "data": f"{train.name}, {len(train)} samples" + ("" if output is None else _data_fingerprint(train)),
+        "data": ", ".join([train.name, f"{len(train)} samples"] + ([] if output is None else [train.fingerprint])),
         "epochs": epochs,
         "batch_size": batch_size,
         "accumulate": accumulate,
@@ -343,7 +218,8 @@ def fit(
         rates=[(group["lr"], rate) for group, (_, rate) in zip(stepper.param_groups, groups, strict=True)],
         factor=factor,
         scaler=torch.amp.GradScaler(where.type, enabled=dtype == torch.float16),
-        averaged=_average_of(objective.learner, average),
+        averaged=None if average is None else Following(objective.learner),
+        decay=average or 0.0,
         dtype=dtype,
         channels_last=channels_last,
         accumulate=accumulate,
@@ -365,7 +241,7 @@ def fit(
 
     with (
         checkpoint.seeded(mixed_seed(seed, accelerator.process_index), where),
-        _interruptible() as interrupted,
+        interruptible() as interrupted,
         _tracked(accelerator, trackers, settings),
         _compiled(objective) if compile else nullcontext(),
         tqdm(total=run.total, disable=not (progress and accelerator.is_main_process), leave=False, unit="step") as bar,
@@ -374,7 +250,7 @@ def fit(
         run.train(batches, interrupted, bar)
     run.settle(keep)
     if run.history.interrupted:
-        if _raise_on_interrupt.get():
+        if interrupted_raises():
             raise KeyboardInterrupt
         best = run.history.best_epoch
         state = f"epoch {best}" if keep == "best" and best else f"step {run.step}"
@@ -408,7 +284,7 @@ def _require_numbers(
         raise ValueError(f"average must lie in [0, 1); got {average!r}")
 
 
-def _accelerator(device: Any, output: Path | None, trackers: str | Sequence[str]) -> Accelerator:
+def _accelerator(device: Any, output: Path | None, trackers: str | Sequence[str], partial: bool) -> Accelerator:
     """An accelerator for the launcher's settings, or, of one process, for the device."""
     launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
     # Its settings are kept for the whole process: another training may have had others.
@@ -416,7 +292,11 @@ def _accelerator(device: Any, output: Path | None, trackers: str | Sequence[str]
     cpu = require_device(None if launched and device is None else device).type == "cpu"
     names = [trackers] if isinstance(trackers, str) else list(trackers)
     # Its mixed precision would wrap the whole objective; here models run in it, and losses do not.
-    return Accelerator(mixed_precision="no", cpu=cpu, log_with=names or None, project_dir=output)
+    # Buffers are made one after each epoch; until then each process has its own (a memory bank, BatchNorm statistics).
+    shared = DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=partial)
+    return Accelerator(
+        mixed_precision="no", cpu=cpu, log_with=names or None, project_dir=output, kwargs_handlers=[shared]
+    )
 
 
 def _own(accelerator: Accelerator) -> Accelerator:
@@ -476,13 +356,6 @@ def _teacher_fingerprints(objective: nn.Module) -> list[str]:
     return found
 
 
-def _data_fingerprint(data: Source) -> str:
-    if not isinstance(data, Dataset):
-        return ""
-    tensors = [data.images] if data.labels is None else [data.images, data.labels]
-    return f", checksum {fingerprint(tensors)}"
-
-
 def _wrap(objective: Objective, accelerator: Accelerator) -> nn.Module:
     """The objective as several processes share it. Teachers are alike in all, and are not sent around."""
     if accelerator.num_processes == 1:
@@ -494,27 +367,24 @@ def _wrap(objective: Objective, accelerator: Accelerator) -> nn.Module:
     return wrapped
 
 
+def _require_parts(batch_size: int, processes: int, accumulate: int) -> None:
+    if batch_size % (processes * accumulate):
+        raise ValueError(
+            f"batch_size={batch_size} must be a multiple of the {processes * accumulate} parts it is worked off in "
+            f"({processes} processes, accumulate={accumulate})"
+        )
+
+
 def steps_per_epoch_of(samples: int, batch_size: int, processes: int, accumulate: int) -> int:
     """Steps in one pass; the last batch is left out where a part of it would have one sample, or none.
 
     BatchNorm has no variance over one sample.
     """
+    _require_parts(batch_size, processes, accumulate)
     parts = processes * accumulate
-    if batch_size % parts:
-        raise ValueError(
-            f"batch_size={batch_size} must be a multiple of the {parts} parts it is worked off in "
-            f"({processes} processes, accumulate={accumulate})"
-        )
     smallest = samples % batch_size // parts  # of the parts of the last batch
     whole = smallest > 1 or smallest == batch_size // parts
     return samples // batch_size + whole
-
-
-def _average_of(learner: nn.Module, decay: float | None) -> AveragedModel | None:
-    """A copy of the learner that will follow it; its counter stays on the CPU, where reading it waits for nothing."""
-    if decay is None:
-        return None
-    return AveragedModel(learner, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
 
 
 @contextmanager
@@ -564,13 +434,13 @@ class _TermLog:
         self.waiting: list[list[Tensor]] = []
         self.partial: list[Tensor] = []
 
-    def add(self, terms: dict[str, Tensor], share: float, last: bool) -> None:
+    def add(self, terms: dict[str, Tensor], share: float | Tensor, last: bool) -> None:
         """The terms of a part of a batch, ``share`` of the whole."""
         names = list(terms)
         if self.names and names != self.names:
             raise ValueError(f"the objective's terms changed during the training: {self.names}, then {names}")
         self.names = names
-        values = [term.detach() if share == 1 else share * term.detach() for term in terms.values()]
+        values = [term.detach() if share is WHOLE else share * term.detach() for term in terms.values()]
         self.partial = [a + b for a, b in zip(self.partial, values, strict=True)] if self.partial else values
         if last:
             self.waiting.append(self.partial)
@@ -595,12 +465,13 @@ class _Run:
     rates: list[tuple[float, Rate]]
     factor: Schedule
     scaler: Any
-    averaged: AveragedModel | None
+    averaged: Following | None
+    decay: float
     dtype: torch.dtype | None
     channels_last: bool
     accumulate: int
     clip: float | None
-    validate: Dataset | Callable[[nn.Module], dict[str, float]] | None
+    validate: Source | Callable[[nn.Module], dict[str, float]] | None
     patience: int | None
     steps_per_epoch: int
     total: int
@@ -618,12 +489,7 @@ class _Run:
         self.written: int | None = None  # the epoch whose weights are in best.safetensors
         self.processes = self.accelerator.num_processes
         self.nested = [module for module in self.objective.modules() if isinstance(module, Objective)]
-        self.counters: tuple[list[Tensor], list[Tensor]] = [], []
-        if self.averaged is not None:
-            for mean, own in zip(self.averaged.module.buffers(), self.objective.learner.buffers(), strict=True):
-                if not mean.is_floating_point():
-                    self.counters[0].append(mean)
-                    self.counters[1].append(own)
+        self.hooked = [one for one in self.nested if type(one).after_step is not Objective.after_step]
 
     def train(self, batches: Callable[[int, int], Iterator[Batch]], interrupted: Callable[[], bool], bar: tqdm) -> None:
         """Take the steps that are left."""
@@ -645,6 +511,10 @@ class _Run:
                 if self.step % self.steps_per_epoch and self.step % (self.checkpoint_every or self.total) == 0:
                     history.seconds = time.perf_counter() - clock
                     self.save(bar)
+            if self.step == epoch * self.steps_per_epoch + first:
+                raise RuntimeError(
+                    f"the data gave no batch for step {self.step + 1}; it promised {self.steps_per_epoch} in a pass"
+                )
             self.read(bar)
             history.seconds = time.perf_counter() - clock
             if self.step == (epoch + 1) * self.steps_per_epoch:
@@ -664,9 +534,10 @@ class _Run:
         now = self.factor(progress)
         for group, (base, rate) in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = base * now * (rate(progress) if callable(rate) else rate)
-        batch.precision = self.dtype
-        if self.channels_last:
-            batch.images = batch.images.contiguous(memory_format=torch.channels_last)
+        for one in batch.all():
+            one.precision = self.dtype
+            if self.channels_last and one.inputs.ndim == 4:
+                one.inputs = one.inputs.contiguous(memory_format=torch.channels_last)
         self.optimizer.zero_grad(set_to_none=True)
         parts = batch.parts(self.accumulate)
         for part in parts:
@@ -674,28 +545,26 @@ class _Run:
             with self.accelerator.no_sync(self.wrapped) if part is not parts[-1] else nullcontext():
                 terms = _require_terms(self.wrapped(part), self.objective)
                 # Its share makes the mean over a part one over the whole batch; gradients of processes are averaged.
-                share = len(part) / part.of
-                weight = share * self.processes
+                whole = self.processes == 1 and len(parts) == 1
+                share = WHOLE if whole else part.weight / part.of
                 loss = functools.reduce(operator.add, terms.values())
-                self.scaler.scale(loss if weight == 1 else weight * loss).backward()
+                self.scaler.scale(loss if whole else share * self.processes * loss).backward()
             self.log.add(terms, share, part is parts[-1])
         if self.clip is not None:
             self.scaler.unscale_(self.optimizer)
             self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        if self.averaged is not None:
-            self.averaged.update_parameters(self.objective.learner)
-            if self.counters[0]:  # a mean of counters or masks means nothing
-                torch._foreach_copy_(*self.counters)
+        for objective in self.hooked:
+            objective.after_step()
+        if self.averaged is not None:  # it starts from the first step's weights
+            self.averaged.follow(self.objective.learner, self.decay if self.step else 0.0)
         self.step += 1
 
     def set_progress(self, progress: float) -> None:
         """Tell all objectives how much of the training is done."""
         for objective in self.nested:
-            object.__setattr__(
-                objective, "progress", progress
-            )  # a module's own is slower than the rest of a step's care
+            objective.__dict__.update(progress=progress, step=self.step)  # setting attributes of a module is slow
 
     def asked_to_stop(self, interrupted: Callable[[], bool]) -> bool:
         """Whether somebody pressed Ctrl-C; several processes ask each other now and then, to stop at one step."""
@@ -712,7 +581,7 @@ class _Run:
 
     def average(self) -> dict[str, Any] | None:
         """A copy of the moving average, if there is one."""
-        return None if self.averaged is None else checkpoint.copied(self.averaged.module.state_dict())
+        return None if self.averaged is None else checkpoint.copied(self.averaged.inner.state_dict())
 
     def go_back(self) -> None:
         """Leave the learner as it was after the last finished epoch."""
@@ -773,7 +642,7 @@ class _Run:
         epochs, steps = self.history.epochs, self.steps_per_epoch
         means = {name: math.fsum(values[-steps:]) / steps for name, values in self.history.steps.items()}
         rate = self.optimizer.param_groups[0]["lr"]
-        metrics = _validate(self.learner, self.validate)
+        metrics = _validate(self.objective, self.learner, self.validate)
         if self.processes > 1:  # the decisions that follow must be one
             [metrics] = broadcast_object_list([metrics])
         record = {**means, "loss": sum(means.values()), "learning rate": rate, **metrics, "seconds": seconds}
@@ -797,7 +666,7 @@ class _Run:
     @property
     def learner(self) -> nn.Module:
         """What is validated, kept and returned: the learner, or its moving average."""
-        return self.objective.learner if self.averaged is None else self.averaged.module
+        return self.objective.learner if self.averaged is None else self.averaged.inner
 
     def save(self, bar: tqdm) -> None:
         """Write a checkpoint, weights and history."""
@@ -868,7 +737,7 @@ class _Run:
         if keep == "best" and self.best is not None:
             self.objective.learner.load_state_dict(self.best)
         elif self.averaged is not None and self.step:
-            self.objective.learner.load_state_dict(self.averaged.module.state_dict())
+            self.objective.learner.load_state_dict(self.averaged.inner.state_dict())
         self.objective.eval()
 
 
@@ -882,16 +751,12 @@ def _from_all(state: dict[str, Any], accelerator: Accelerator) -> list[dict[str,
 
 
 def _validate(
-    learner: nn.Module, validate: Dataset | Callable[[nn.Module], dict[str, float]] | None
+    objective: Objective, learner: nn.Module, validate: Source | Callable[[nn.Module], dict[str, float]] | None
 ) -> dict[str, float]:
     if validate is None:
         return {}
-    if isinstance(validate, Dataset):
-        from kdutils.measure import accuracy
-
-        return {"accuracy": accuracy(learner, validate)}
     learner.eval()
-    metrics = validate(learner)
+    metrics = objective.measure(learner, validate) if isinstance(validate, Source) else validate(learner)
     if not isinstance(metrics, dict) or not metrics:
         raise ValueError(f"validate must return a dict of named metrics; got {metrics!r}")
     return {name: float(value) for name, value in metrics.items()}
@@ -900,41 +765,3 @@ def _validate(
 def _write_weights(path: Path, state: Mapping[str, Tensor]) -> None:
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
     write_atomically(path, to_safetensors(weights))
-
-
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a flag that the loop reads between steps; the second one stops at once.
-
-    A training within a training (in its validation) passes the signal on, so that both end.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    hit = False
-    before = signal.getsignal(signal.SIGINT)
-
-    def note(signal_number: int, frame: Any) -> None:
-        nonlocal hit
-        if hit:
-            raise KeyboardInterrupt
-        hit = True
-        if getattr(before, "of_fit", False) and callable(before):
-            before(signal_number, frame)
-
-    note.of_fit = True  # type: ignore[attr-defined]
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: hit
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def interrupts_raise() -> Iterator[None]:
-    """Within this, an interrupted :func:`fit` raises KeyboardInterrupt: a loop over trainings ends as a whole."""
-    token = _raise_on_interrupt.set(True)
-    try:
-        yield
-    finally:
-        _raise_on_interrupt.reset(token)

@@ -16,10 +16,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from kdutils.checks import require_device, require_folder
-from kdutils.data.record import Batch, Dataset, Source, Teacher, Views
+from kdutils.data.batch import Batch, Teacher, Views
+from kdutils.data.dataset import Dataset
+from kdutils.data.source import Source
 from kdutils.describe import described, fingerprint, model_fingerprint
 from kdutils.files import write_atomically
-from kdutils.teacher import Frozen
+from kdutils.training.teachers import Frozen
 
 __all__ = ["Cached"]
 
@@ -42,7 +44,7 @@ RECORD = "cache.json"
 class Cached(Teacher):
     """A teacher whose outputs are computed once per sample and view, and kept in a folder.
 
-    Where :class:`~kdutils.teacher.Recorded` knows every image as it is, this one knows all of its views, so student
+    Where :class:`~kdutils.training.teachers.Recorded` knows every image as it is, this one knows all of its views, so student
     and teacher see the same picture under augmentation too. A row is computed when a student first asks for it, or
     ahead by :meth:`fill`; other students, and later processes that name the same folder, find it there. The teacher
     runs in float32, whatever the student runs in, so that it does not matter who asked first. Processes may share a

@@ -9,7 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdutils.compare import ClaimError, Estimate, claim, compare
+from kdutils.evidence.claims import ClaimError, claim
+from kdutils.evidence.estimate import Estimate
+from kdutils.training.compare import compare
 
 numbers = st.floats(-1e3, 1e3, allow_nan=False)
 
@@ -126,7 +128,7 @@ def test_a_claim_wants_evidence_and_five_seeds():
 
 
 def test_a_displayed_claim_carries_a_record_that_the_book_collects():
-    from kdutils.compare import CLAIM_MIMETYPE, Claim
+    from kdutils.evidence.claims import CLAIM_MIMETYPE, Claim
 
     bundle = Claim("1 < 2", ("1 & 2",))._repr_mimebundle_()
     assert bundle[CLAIM_MIMETYPE] == {"sentence": "1 < 2", "evidence": ["1 & 2"], "holds": True}

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from kdutils.data.record import Batch, Dataset, Teacher
+from kdutils.data.batch import Batch, Teacher
+from kdutils.data.dataset import Dataset
 from kdutils.describe import fingerprint
 
-__all__ = ["Frozen", "Recorded", "as_teacher", "is_teacher"]
+__all__ = ["Following", "Frozen", "Recorded", "as_teacher", "is_teacher"]
 
 LOOK_EVERY = 50
 
@@ -44,11 +46,57 @@ class Frozen(Teacher):
         return super().train(False)
 
     def forward(self, *inputs: Any, **options: Any) -> Any:
-        """The inner model's output, without a graph."""
+        """The inner model's output; with a graph only to an input that asks for a gradient, never to a weight."""
         if any(module.training for module in self.inner.modules()):
             self.inner.eval()
+        asked = any(isinstance(value, Tensor) and value.requires_grad for value in (*inputs, *options.values()))
+        with torch.set_grad_enabled(asked and torch.is_grad_enabled()):
+            return self.inner(*inputs, **options)
+
+
+class Following(nn.Module):
+    """A copy of a model that follows it as an exponential moving average, and gets no gradient.
+
+    Unlike a teacher it changes, so a checkpoint holds it. An objective lets it follow in
+    :meth:`~kdutils.training.objective.Objective.after_step`.
+
+    Args:
+        model: whose copy it is; the model itself stays as it is.
+        training: stay in training mode when the objective is (dropout, BatchNorm by the batch); else in evaluation
+            mode always.
+    """
+
+    inner: nn.Module
+
+    def __init__(self, model: nn.Module, training: bool = False) -> None:
+        super().__init__()
+        self.inner = copy.deepcopy(model).requires_grad_(False)
+        self.stays_in_evaluation = not training
+        self.train(model.training)
+
+    def train(self, mode: bool = True) -> Following:
+        """Evaluation mode, unless it was made to train along."""
+        return super().train(mode and not self.stays_in_evaluation)
+
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        """The copy's output, without a graph."""
         with torch.no_grad():
             return self.inner(*inputs, **options)
+
+    @torch.no_grad()
+    def follow(self, model: nn.Module, decay: float) -> None:
+        """Become decay · itself + (1 − decay) · the model, buffers too; what is no number to average is copied."""
+        pairs = [
+            pair
+            for kind in (nn.Module.parameters, nn.Module.buffers)
+            for pair in zip(kind(self.inner), kind(model), strict=True)
+        ]
+        numbers = [pair for pair in pairs if pair[0].is_floating_point()]
+        others = [pair for pair in pairs if not pair[0].is_floating_point()]
+        if numbers:
+            torch._foreach_lerp_(*map(list, zip(*numbers, strict=True)), 1 - decay)
+        if others:
+            torch._foreach_copy_(*map(list, zip(*others, strict=True)))
 
 
 class Recorded(Teacher):

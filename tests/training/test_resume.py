@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import kdutils as kd
-from kdutils import checkpoint
+from kdutils.training import checkpoint
 
 sys.path.insert(0, str(Path(__file__).parent))
 import script_killed

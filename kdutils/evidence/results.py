@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from kdutils.checks import require_folder
-from kdutils.compare import Estimate, Table
 from kdutils.describe import flat
+from kdutils.evidence.estimate import Estimate
+from kdutils.evidence.table import Table
 from kdutils.files import write_atomically
 
 __all__ = ["Record", "folder", "read", "read_folder", "recorded", "results_folder", "seeds", "table", "write"]

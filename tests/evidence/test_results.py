@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import kdutils as kd
-from kdutils import results
 from kdutils.command import machine
-from kdutils.results import Record
+from kdutils.evidence import results
+from kdutils.evidence.results import Record
 
 
 def record(seed: int = 0, accuracy: float = 0.7, recipe: str = "pair", **fields: object) -> Record:

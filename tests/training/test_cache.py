@@ -17,13 +17,13 @@ import torch
 from torch import nn
 
 import kdutils as kd
-from kdutils import cache
-from kdutils.cache import CHECKED, Cached
 from kdutils.data import Stream
 from kdutils.data.augment import chain, few_views, flip, mixup, noise, shift_crop
-from kdutils.data.record import Teacher
+from kdutils.data.batch import Teacher
 from kdutils.distill import SoftTargets, soft_target_loss
-from kdutils.teacher import as_teacher
+from kdutils.training import cache
+from kdutils.training.cache import CHECKED, Cached
+from kdutils.training.teachers import as_teacher
 
 VIEWS = chain(shift_crop(1), flip())
 
@@ -133,7 +133,7 @@ def test_another_process_finds_the_rows_in_the_folder(blobs, linear, tmp_path):
         "cached.teacher.inner.forward = None\n"  # cannot run
         f"torch.save(cached.lookup(next(cached.data.batches(96))), {str(tmp_path / 'found.pt')!r})\n"
     )
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     subprocess.run([sys.executable, "-c", program], check=True, cwd=root, env={**os.environ, "PYTHONPATH": str(root)})
     assert torch.equal(torch.load(tmp_path / "found.pt"), cached.lookup(next(data.batches(96))))
 

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-PAGE = Path(__file__).parents[1] / "appendix" / "training.md"
+PAGE = Path(__file__).parents[2] / "appendix" / "training.md"
 
 
 def test_the_code_on_the_page_runs():

@@ -14,9 +14,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 import kdutils as kd
+from kdutils.data.batch import Batch
 from kdutils.data.draws import Draws, mixed_seed
-from kdutils.data.record import Batch
-from kdutils.fit import CHECK_EVERY, interrupts_raise
+from kdutils.training.fit import CHECK_EVERY
+from kdutils.training.interrupts import interrupts_raise
 
 
 def weights(model: nn.Module) -> torch.Tensor:

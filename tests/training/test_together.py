@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from torch import nn
 
 import kdutils as kd
-from kdutils.compare import compare
 from kdutils.data import Stream
 from kdutils.data.augment import affine, chain, flip, mixup, noise, shift_crop
-from kdutils.data.record import Batch
+from kdutils.data.batch import Batch
 from kdutils.distill import LogitMatching, SoftTargets
-from kdutils.optimize import steps
-from kdutils.together import Apart, Trial, _alike
+from kdutils.training.compare import compare
+from kdutils.training.optimize import steps
+from kdutils.training.together import Apart, Trial, _alike
 
 SEEDS = (3, 0, 8)
 VIEWS = chain(shift_crop(1), flip())

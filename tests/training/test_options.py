@@ -10,8 +10,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import kdutils as kd
 from kdutils.data import augment
-from kdutils.fit import CHECK_EVERY
-from kdutils.optimize import steps
+from kdutils.training.fit import CHECK_EVERY
+from kdutils.training.optimize import steps
 
 
 def weights(model: nn.Module) -> torch.Tensor:

@@ -1,11 +1,8 @@
-"""Seeds, intervals, paired differences, and claims that fail when they do not hold."""
+"""Methods on the same seeds, and their paired differences."""
 
 from __future__ import annotations
 
-import html
-import math
 import os
-import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,102 +13,15 @@ from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from kdutils.checks import require_choice
-from kdutils.fit import interrupts_raise
-from kdutils.together import Apart, Trial
+from kdutils.evidence.estimate import PERCENT, Estimate
+from kdutils.evidence.table import Table
+from kdutils.training.interrupts import interrupts_raise
+from kdutils.training.together import Apart, Trial
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["ClaimError", "Comparison", "Estimate", "Table", "claim", "compare"]
-
-PERCENT = frozenset({"accuracy", "training accuracy", "validation accuracy", "agreement", "calibration error"})
-"""Metrics that are fractions and are shown as percentages; their differences as percentage points."""
-
-CLAIM_MIMETYPE = "application/vnd.kdutils.claim+json"
-CLAIM_SEEDS = 5
-
-
-class ClaimError(AssertionError):
-    """A sentence that the measurement does not support."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over seeds with its 95 % confidence interval (Student's t).
-
-    Attributes:
-        values: one per seed.
-        label: what was measured, such as "distilled" or "distilled − from scratch".
-        metric: its name; those in ``PERCENT`` are fractions, shown as percentages.
-        difference: whether the values are paired differences.
-        seeds: behind each value, in that order; empty if unknown.
-    """
-
-    values: tuple[float, ...]
-    label: str = "value"
-    metric: str = "value"
-    difference: bool = False
-    seeds: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        if len(self.values) < 2:
-            raise ValueError(f"an interval wants at least 2 values; got {len(self.values)} for {self.label!r}")
-
-    @property
-    def mean(self) -> float:
-        """The mean over the seeds."""
-        return math.fsum(self.values) / len(self.values)
-
-    @property
-    def halfwidth(self) -> float:
-        """Half the width of the interval: t(0.975, n − 1) · s / √n."""
-        from scipy.stats import t
-
-        n = len(self.values)
-        variance = math.fsum((value - self.mean) ** 2 for value in self.values) / (n - 1)
-        return float(t.ppf(0.975, n - 1)) * math.sqrt(variance / n)
-
-    @property
-    def low(self) -> float:
-        """Lower end of the interval."""
-        return self.mean - self.halfwidth
-
-    @property
-    def high(self) -> float:
-        """Upper end of the interval."""
-        return self.mean + self.halfwidth
-
-    def __sub__(self, other: Estimate) -> Estimate:
-        """The paired difference, seed by seed, so that what a seed does to both cancels."""
-        if len(self.values) != len(other.values) or self.seeds != other.seeds or self.metric != other.metric:
-            raise ValueError(
-                f"only the same metric on the same seeds can be paired; got {self.metric!r} on {self._over} and "
-                f"{other.metric!r} on {other._over}"
-            )
-        pairs = zip(self.values, other.values, strict=True)
-        label = " − ".join(f"({part.label})" if part.difference else part.label for part in (self, other))
-        return Estimate(tuple(a - b for a, b in pairs), label, self.metric, difference=True, seeds=self.seeds)
-
-    @property
-    def _over(self) -> str:
-        return f"seeds {self.seeds}" if self.seeds else f"{len(self.values)} unnamed seeds"
-
-    def __str__(self) -> str:
-        sign = "+" if self.difference else ""
-        scale, unit = (100, " points" if self.difference else " %") if self.metric in PERCENT else (1, "")
-        digits = 1 if scale == 100 else _digits(self.halfwidth)
-        mean, low, high = (f"{scale * x:{sign}.{digits}f}" for x in (self.mean, self.low, self.high))
-        return f"{mean}{unit} [{low}, {high}]"
-
-    @property
-    def sentence(self) -> str:
-        """The estimate in words, for evidence."""
-        return f"{self.label}: {self.metric} {self}, 95 % interval over {len(self.values)} seeds"
-
-
-def _digits(halfwidth: float) -> int:
-    """Decimals that show two digits of the halfwidth."""
-    return 3 if not 0 < halfwidth < math.inf else max(0, min(8, 1 - math.floor(math.log10(halfwidth))))
+__all__ = ["Comparison", "compare"]
 
 
 @dataclass(frozen=True)
@@ -198,38 +108,6 @@ class Comparison:
         return metric
 
 
-@dataclass(frozen=True)
-class Table:
-    """A small table that reads well in a notebook and in a terminal."""
-
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    caption: str = ""
-
-    def _repr_html_(self) -> str:
-        def line(cells: Sequence[str], tag: str) -> str:
-            shown = [_unbroken(html.escape(cell)) for cell in cells]
-            first = f'<th scope="row">{shown[0]}</th>' if tag == "td" else f"<th>{shown[0]}</th>"
-            return f"<tr>{first}{''.join(f'<{tag}>{cell}</{tag}>' for cell in shown[1:])}</tr>"
-
-        body = "".join(line(row, "td") for row in self.rows)
-        caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
-        return f'<table class="kd-table">{caption}<thead>{line(self.header, "th")}</thead><tbody>{body}</tbody></table>'
-
-    def __repr__(self) -> str:
-        table = [list(self.header), *map(list, self.rows)]
-        widths = [max(len(row[i]) for row in table) for i in range(len(self.header))]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table
-        ]
-        return "\n".join([*lines, *([self.caption] if self.caption else [])])
-
-
-def _unbroken(text: str) -> str:
-    """``text`` with no line break inside an interval or before a unit, where a narrow page breaks lines."""
-    return re.sub(r"\[[^\]]*\]|\d %", lambda part: part[0].replace(" ", "\N{NO-BREAK SPACE}"), text)
-
-
 def compare(
     methods: Mapping[str, Callable[[int], float | Mapping[str, float]]],
     seeds: int | Iterable[int] = 5,
@@ -249,7 +127,7 @@ def compare(
         metric: the name of a number returned without one.
         workers: processes that share the runs, each with its share of the cores. On a CPU, small trainings gain from
             one worker per core; what the functions use is copied to every worker.
-        together: train all seeds of a :class:`~kdutils.together.Trial` at once. A GPU that small networks do not
+        together: train all seeds of a :class:`~kdutils.training.together.Trial` at once. A GPU that small networks do not
             keep busy gains from it. Where it is not possible, a warning says why, and the seeds run as without it.
         progress: show a progress bar.
 
@@ -309,53 +187,3 @@ def _columns(
             if list(run) != metrics:
                 raise ValueError(f"method {name!r} returned metrics {list(run)}; the first method returned {metrics}")
     return {name: {m: tuple(float(run[m]) for run in runs) for m in metrics} for name, runs in named.items()}
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A sentence of the book with its evidence; it displays itself, and the book lists it."""
-
-    sentence: str
-    evidence: tuple[str, ...]
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        record = {"sentence": self.sentence, "evidence": list(self.evidence), "holds": True}
-        evidence = "<br>".join(html.escape(line) for line in self.evidence)
-        page = f'<div class="kd-claim"><strong>✓ {html.escape(self.sentence)}</strong><br>{evidence}</div>'
-        return {CLAIM_MIMETYPE: record, "text/html": page, "text/plain": repr(self)}
-
-    def __repr__(self) -> str:
-        return "\n    ".join([f"✓ {self.sentence}", *self.evidence])
-
-
-def claim(sentence: str, holds: bool, *evidence: Estimate | str) -> None:
-    """State a sentence that the measurement supports, with its evidence; raise when it does not.
-
-    Args:
-        sentence: what the reader may take away.
-        holds: whether the measurement supports it, such as ``difference.low > 0``.
-        evidence: the estimates that decide it, or a text with their numbers.
-
-    Raises:
-        ClaimError: if it does not hold; the message has the numbers.
-        ValueError: without evidence, or from an estimate over fewer than five seeds.
-    """
-    if not evidence:
-        raise ValueError(f"claim wants the evidence behind {sentence!r}: the estimates, or a text with the numbers")
-    few = [e for e in evidence if isinstance(e, Estimate) and len(e.values) < CLAIM_SEEDS]
-    if few:
-        raise ValueError(f"a claim wants at least {CLAIM_SEEDS} seeds; {few[0].label!r} has {len(few[0].values)}")
-    lines = tuple(e.sentence if isinstance(e, Estimate) else e for e in evidence)
-    if not bool(holds):
-        raise ClaimError("\n    ".join([f"does not hold: {sentence}", *lines]))
-    stated = Claim(sentence, lines)
-    try:
-        from IPython import get_ipython
-        from IPython.display import display
-    except ImportError:
-        print(stated)
-        return
-    if get_ipython() is None:
-        print(stated)
-    else:
-        display(stated)

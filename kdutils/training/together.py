@@ -19,12 +19,14 @@ from torch.func import functional_call, vmap
 from torch.utils._pytree import tree_map
 from tqdm import tqdm
 
-from kdutils import checkpoint
 from kdutils.checks import require_choice, require_device
-from kdutils.data.record import Batch, Source, identity
-from kdutils.fit import CHECK_EVERY, Objective, fit, steps_per_epoch_of
-from kdutils.optimize import optimizer_for, parameter_groups, schedule_for
-from kdutils.teacher import Frozen, is_teacher
+from kdutils.data.batch import Batch, identity
+from kdutils.data.source import Source
+from kdutils.training import checkpoint
+from kdutils.training.fit import CHECK_EVERY, fit, steps_per_epoch_of
+from kdutils.training.objective import Objective
+from kdutils.training.optimize import optimizer_for, parameter_groups, schedule_for
+from kdutils.training.teachers import Frozen, is_teacher
 
 __all__ = ["Apart", "Trial"]
 
@@ -46,18 +48,15 @@ TOGETHER = {
 }
 """Those that can be had for all seeds at once."""
 
-STACKED = ("images", "labels", "index", "other_labels", "share")
-JOINED = (*STACKED, "host_index", "host_view")
-
 
 class Apart(Exception):
     """Why seeds cannot be trained together."""
 
 
 class Trial:
-    """One training for each seed: a method for :func:`~kdutils.compare.compare`.
+    """One training for each seed: a method for :func:`~kdutils.training.compare.compare`.
 
-    Calling it with a seed builds the objective, trains it by :func:`~kdutils.fit.fit`, and measures its learner. All
+    Calling it with a seed builds the objective, trains it by :func:`~kdutils.training.fit.fit`, and measures its learner. All
     seeds can be trained at once, with :func:`torch.func.vmap` over their stacked weights: each has its own start, its
     own order of the samples and its own augmentation, so the results are those of one-by-one training up to rounding.
     On a GPU that small networks do not keep busy, this costs little more than one of them. Teachers are not stacked:
@@ -181,6 +180,9 @@ class _Group:
         """Objectives whose modules and weights have the same names, types and shapes, and data of one size."""
         if not all(isinstance(objective, Objective) for objective in self.objectives):
             raise Apart("it makes something else than objectives")
+        nested = [module for module in self.first.modules() if isinstance(module, Objective)]
+        if any(module.partial or type(module).after_step is not Objective.after_step for module in nested):
+            raise Apart("its objective does something after each step, or trains parameters in turns")
         kinds = [
             (
                 [(name, type(module)) for name, module in objective.named_modules()],
@@ -293,13 +295,13 @@ class _Group:
         self, trained: Mapping[str, Tensor], state: Mapping[str, Tensor], batches: Sequence[Batch]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Terms, each (seeds,), and the state afterwards."""
-        there = [name for name in STACKED if getattr(batches[0], name) is not None]
-        tensors = {name: torch.stack([getattr(batch, name) for batch in batches]) for name in there}
-        about: dict[str, Any] = {"classes": batches[0].classes, "changed": batches[0].changed}
+        tensors: list[Tensor] = []
+        batches[0].map(lambda *rows: tensors.append(torch.stack(rows)) or rows[0], *batches[1:])
 
         def one_seed(trained: Any, state: Any, tensors: Any, taught: Any) -> tuple[Any, Any]:
-            own = {**trained, **state}
-            batch = Batch(**{"labels": None, **tensors}, **about, _outputs=dict(taught))
+            own, left = {**trained, **state}, iter(tensors)
+            batch = batches[0].map(lambda _: next(left))
+            batch._outputs.update(taught)
             terms = _call(self.first, self.places, own, batch)
             return terms, {name: own[name] for name in state}
 
@@ -351,7 +353,7 @@ class _Group:
                 for batches, _ in zip(zip(*self._passes(epoch), strict=True), range(steps), strict=False):
                     done = step / total
                     for module in nested:
-                        module.progress = done
+                        module.__dict__.update(progress=done, step=step)
                     for group, (_, rate) in zip(optimizer.param_groups, groups, strict=True):
                         group["lr"] = options["learning_rate"] * factor(done) * (rate(done) if callable(rate) else rate)
                     optimizer.zero_grad(set_to_none=True)
@@ -498,9 +500,7 @@ def _teachers(objectives: Sequence[nn.Module]) -> list[tuple[int, list[nn.Module
 
 def _joined(batches: Sequence[Batch]) -> Batch:
     """The batches of all seeds as one."""
-    there = [name for name in JOINED if getattr(batches[0], name) is not None]
-    tensors: dict[str, Any] = {name: torch.cat([getattr(batch, name) for batch in batches]) for name in there}
-    return Batch(**{"labels": None, **tensors}, classes=batches[0].classes, changed=batches[0].changed)
+    return batches[0].map(lambda *rows: torch.cat(rows), *batches[1:])
 
 
 def _stack(parts: Sequence[Mapping[str, Tensor]], name: str) -> Tensor:
