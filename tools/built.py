@@ -67,7 +67,7 @@ class Book:
     def api(self, name: str, *, module: bool) -> str | None:
         """The address below the HTML's root of a Python object; None for one of another library, which has no page.
 
-        A name that a package passes on, such as ``kdutils.fit``, leads to where it is defined, ``kdutils.training.fit.fit``.
+        A name that a package passes on, such as ``kdutils.fit``, leads to where it is defined.
         """
         kinds = [kind for kind in self.inventory if kind.startswith("py:") and (kind == "py:module") == module]
         known = {key: entry[2] for kind in kinds for key, entry in self.inventory[kind].items()}

@@ -169,7 +169,7 @@ def _load(name: str, options: Mapping[str, Any], download: bool) -> Dataset:
 # Building
 
 
-def build_model(recipe: Recipe, classes: int, shape: tuple[int, int, int]) -> nn.Module:
+def build_model(recipe: Recipe, classes: int, shape: tuple[int, ...]) -> nn.Module:
     """The model of a recipe, with as many outputs and inputs as the data wants, unless the recipe says so itself.
 
     Args:
@@ -204,7 +204,7 @@ def build_objective(recipe: Recipe, model: nn.Module, teacher: nn.Module | None 
 
 
 def fit_options(recipe: Recipe) -> dict[str, Any]:
-    """The arguments of :func:`~kdutils.training.fit.fit` that a recipe sets: its tables ``fit``, ``augment`` and ``mix``.
+    """What a recipe says to :func:`~kdutils.training.fit.fit`: its tables ``fit``, ``augment`` and ``mix``.
 
     Raises:
         ValueError: if an option does not suit the augmentation or the schedule.

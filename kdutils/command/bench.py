@@ -154,7 +154,7 @@ def speed_table(speeds: Sequence[Speed], recipe: Recipe, device: str | None = No
     return Table(["batch", "precision", "mode", "images per second", "peak memory"], rows, caption)
 
 
-def _shape(recipe: Recipe) -> tuple[tuple[int, int, int], int]:
+def _shape(recipe: Recipe) -> tuple[tuple[int, ...], int]:
     """Shape and classes of the data: as published where it is a public set, so that it need not be there."""
     known = image_shape(recipe.settings["data"])
     if known is not None:

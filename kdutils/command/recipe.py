@@ -125,7 +125,7 @@ class PublishedSet:
     """
 
     train: int
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     classes: int
 
 

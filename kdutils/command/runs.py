@@ -220,7 +220,7 @@ def _load_teacher(recipe: Recipe, folder: Path, data: Data) -> Teacher:
     return Teacher(model, about)
 
 
-def image_shape(table: Mapping[str, Any]) -> tuple[int, tuple[int, int, int], int] | None:
+def image_shape(table: Mapping[str, Any]) -> tuple[int, tuple[int, ...], int] | None:
     """Training images, their shape and the number of classes of a public set, as published; None for other data.
 
     Args:

@@ -210,7 +210,7 @@ class Batch:
 
     def map(self, change: Callable[..., Tensor], *more: Batch) -> Batch:
         """Every tensor changed, here and beside; those of ``more`` batches are further arguments of ``change``."""
-        own = {
+        own: dict[str, Any] = {
             name: change(value, *(getattr(other, name) for other in more))
             for name in PER_SAMPLE
             if (value := getattr(self, name)) is not None
@@ -257,7 +257,7 @@ class _Gathered(torch.autograd.Function):
         return torch.cat([part[:size] for part, size in zip(found, sizes, strict=True)])
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         gradient = gradient.contiguous()
         dist.all_reduce(gradient)
         return gradient.split(ctx.sizes)[dist.get_rank()], None

@@ -35,8 +35,10 @@ class Part:
 
 
 class Source:
-    """Where batches come from: a :class:`Dataset` in memory, a :class:`~kdutils.data.Stream` from disk, others made of
-    these (:class:`~kdutils.data.Beside`), or a function of random numbers (:class:`~kdutils.data.Tasks`).
+    """Where batches come from.
+
+    A :class:`~kdutils.data.Dataset` in memory, a :class:`~kdutils.data.Stream` from disk, others made of these
+    (:class:`~kdutils.data.Beside`), or a function of random numbers (:class:`~kdutils.data.Tasks`).
 
     Attributes:
         classes: the class names; label ``i`` is ``classes[i]``. None where labels are no classes.
@@ -69,8 +71,8 @@ class Source:
         raise NotImplementedError
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of one image."""
+    def shape(self) -> tuple[int, ...]:
+        """Of one sample: (channels, height, width) of an image."""
         raise NotImplementedError
 
     def to(self, device: str | torch.device) -> Source:

@@ -73,9 +73,9 @@ class Stream(Source):
         return self._device
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of one image."""
-        return self._shape  # type: ignore[return-value]
+    def shape(self) -> tuple[int, ...]:
+        """Of one sample: (channels, height, width) of an image."""
+        return self._shape
 
     def to(self, device: str | torch.device) -> Stream:
         """The same data, its batches on another device."""

@@ -44,9 +44,9 @@ RECORD = "cache.json"
 class Cached(Teacher):
     """A teacher whose outputs are computed once per sample and view, and kept in a folder.
 
-    Where :class:`~kdutils.training.teachers.Recorded` knows every image as it is, this one knows all of its views, so student
-    and teacher see the same picture under augmentation too. A row is computed when a student first asks for it, or
-    ahead by :meth:`fill`; other students, and later processes that name the same folder, find it there. The teacher
+    Where :class:`~kdutils.training.teachers.Recorded` knows every image as it is, this one knows all of its views, so
+    student and teacher see the same picture under augmentation too. A row is computed when a student first asks for it,
+    or ahead by :meth:`fill`; other students, and later processes that name the same folder, find it there. The teacher
     runs in float32, whatever the student runs in, so that it does not matter who asked first. Processes may share a
     folder at the same time.
 

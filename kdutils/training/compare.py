@@ -127,8 +127,8 @@ def compare(
         metric: the name of a number returned without one.
         workers: processes that share the runs, each with its share of the cores. On a CPU, small trainings gain from
             one worker per core; what the functions use is copied to every worker.
-        together: train all seeds of a :class:`~kdutils.training.together.Trial` at once. A GPU that small networks do not
-            keep busy gains from it. Where it is not possible, a warning says why, and the seeds run as without it.
+        together: train all seeds of a :class:`~kdutils.training.together.Trial` at once. A GPU that small networks do
+            not keep busy gains from it. Where it is not possible, a warning says why, and the seeds run as without it.
         progress: show a progress bar.
 
     Raises:

@@ -91,12 +91,12 @@ class Following(nn.Module):
             for kind in (nn.Module.parameters, nn.Module.buffers)
             for pair in zip(kind(self.inner), kind(model), strict=True)
         ]
-        numbers = [pair for pair in pairs if pair[0].is_floating_point()]
-        others = [pair for pair in pairs if not pair[0].is_floating_point()]
-        if numbers:
-            torch._foreach_lerp_(*map(list, zip(*numbers, strict=True)), 1 - decay)
-        if others:
-            torch._foreach_copy_(*map(list, zip(*others, strict=True)))
+        means = [pair for pair in pairs if pair[0].is_floating_point()]
+        counts = [pair for pair in pairs if not pair[0].is_floating_point()]
+        if means:
+            torch._foreach_lerp_([mine for mine, _ in means], [its for _, its in means], 1 - decay)
+        if counts:
+            torch._foreach_copy_([mine for mine, _ in counts], [its for _, its in counts])
 
 
 class Recorded(Teacher):

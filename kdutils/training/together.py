@@ -56,9 +56,9 @@ class Apart(Exception):
 class Trial:
     """One training for each seed: a method for :func:`~kdutils.training.compare.compare`.
 
-    Calling it with a seed builds the objective, trains it by :func:`~kdutils.training.fit.fit`, and measures its learner. All
-    seeds can be trained at once, with :func:`torch.func.vmap` over their stacked weights: each has its own start, its
-    own order of the samples and its own augmentation, so the results are those of one-by-one training up to rounding.
+    Calling it with a seed builds the objective, trains it by :func:`~kdutils.training.fit.fit`, and measures its
+    learner. All seeds can be trained at once, with :func:`torch.func.vmap` over their stacked weights: each has its own
+    start, its own order of the samples and its own augmentation, so the results are those of one-by-one training up to rounding.
     On a GPU that small networks do not keep busy, this costs little more than one of them. Teachers are not stacked:
     one forward serves all seeds.
 
@@ -296,7 +296,12 @@ class _Group:
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Terms, each (seeds,), and the state afterwards."""
         tensors: list[Tensor] = []
-        batches[0].map(lambda *rows: tensors.append(torch.stack(rows)) or rows[0], *batches[1:])
+
+        def stacked(*rows: Tensor) -> Tensor:
+            tensors.append(torch.stack(rows))
+            return rows[0]
+
+        batches[0].map(stacked, *batches[1:])
 
         def one_seed(trained: Any, state: Any, tensors: Any, taught: Any) -> tuple[Any, Any]:
             own, left = {**trained, **state}, iter(tensors)

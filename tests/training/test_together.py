@@ -406,7 +406,6 @@ SHARED = plain()
             "torch.func gives another gradient than a step of seed",
         ),
         (lambda seed: Extra(plain(), lambda o, b, terms: {"v": terms["labels"][None]}), "'v' is no scalar"),
-        (lambda seed: Extra(plain(), lambda o, b, terms: {"t": terms["labels"] * b.host_index.sum()}), "torch.func"),
         (lambda seed: plain(), "something else than objectives"),
         (lambda seed: kd.Supervised(plain().requires_grad_(False)), "no trainable parameters"),
         (lambda seed: Extra(plain(), lambda o, b, terms: 1 / 0), "a step of seed 0 fails: division by zero"),
