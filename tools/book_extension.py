@@ -16,6 +16,7 @@ import re
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ParamSpec, TypeVar
 
 from docutils import nodes
@@ -221,6 +222,8 @@ def alias_exports(app: Sphinx, env: BuildEnvironment) -> None:
     for package in public_modules():
         for public in getattr(importlib.import_module(package), "__all__", ()):
             short, found = f"{package}.{public}", find_object(f"{package}.{public}")
+            if isinstance(found, ModuleType):  # it has a page under its own name
+                continue
             for home in [name for name in known if name.endswith(f".{public}") and find_object(name) is found]:
                 for name in [name for name in known if name == home or name.startswith(f"{home}.")]:
                     known.setdefault(short + name.removeprefix(home), known[name]._replace(aliased=True))

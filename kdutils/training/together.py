@@ -57,10 +57,10 @@ class Trial:
     """One training for each seed: a method for :func:`~kdutils.training.compare.compare`.
 
     Calling it with a seed builds the objective, trains it by :func:`~kdutils.training.fit.fit`, and measures its
-    learner. All seeds can be trained at once, with :func:`torch.func.vmap` over their stacked weights: each has its own
-    start, its own order of the samples and its own augmentation, so the results are those of one-by-one training up to rounding.
-    On a GPU that small networks do not keep busy, this costs little more than one of them. Teachers are not stacked:
-    one forward serves all seeds.
+    learner. All seeds can be trained at once, with :func:`torch.func.vmap` over their stacked weights: each has its
+    own start, its own order of the samples and its own augmentation, so the results are those of one-by-one training
+    up to rounding. On a GPU that small networks do not keep busy, this costs little more than one of them. Teachers
+    are not stacked: one forward serves all seeds.
 
     Before it trains seeds together, a trial takes one step both ways and compares them, for every seed. Where that
     does not work out, :meth:`reason` says why, and the seeds are trained one by one.
