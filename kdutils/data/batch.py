@@ -148,7 +148,7 @@ class Batch:
 
     @property
     def weight(self) -> float | Tensor:
-        """What this part counts in the whole, which counts :attr:`of`."""
+        """What this part counts in the whole, which counts ``of``."""
         return self.columns["weight"].sum() if "weight" in self.columns else len(self.inputs)
 
     def run(self, model: Any, *inputs: Any) -> Any:
