@@ -47,7 +47,7 @@ def interruptible() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def interrupts_raise() -> Iterator[None]:
-    """Within this, an interrupted :func:`~kdutils.training.fit.fit` raises KeyboardInterrupt: a loop over trainings ends as a whole."""
+    """Within this, an interrupted :func:`~kdutils.training.fit.fit` raises: a loop over trainings ends as a whole."""
     token = _raise_on_interrupt.set(True)
     try:
         yield
