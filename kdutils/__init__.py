@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from kdutils.data.batch import Batch
 from kdutils.data.dataset import Dataset
-from kdutils.evidence.claims import claim
+from kdutils.evidence.claims import check, claim
 from kdutils.evidence.estimate import Estimate
+from kdutils.evidence.seeds import fresh
 from kdutils.evidence.table import Table
 
 # Imported at once, because a function and its module share a name: the function must win.
@@ -50,11 +51,13 @@ __all__ = [
     "Supervised",
     "Table",
     "Trial",
+    "check",
     "claim",
     "compare",
     "data",
     "distill",
     "fit",
+    "fresh",
     "measure",
     "models",
     "plot",

@@ -23,6 +23,7 @@ from kdutils.command.assemble import build_model, build_objective, fit_options, 
 from kdutils.command.recipe import Recipe, load
 from kdutils.command.runs import find_teacher, image_shape
 from kdutils.data.dataset import Dataset
+from kdutils.evidence.seeds import fresh
 from kdutils.evidence.table import Table
 from kdutils.training.fit import fit
 from kdutils.training.interrupts import interrupts_raise
@@ -90,7 +91,7 @@ def speed(
     shape, classes = _shape(recipe)
     images = batch * steps
     data = Dataset(
-        torch.randn(images, *shape, generator=torch.Generator().manual_seed(0)),
+        torch.randn(images, *shape, generator=torch.Generator().manual_seed(fresh(0))),
         torch.arange(images) % classes,
         tuple(map(str, range(classes))),
         name="random images",

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from kdutils.checks import require_folder
+from kdutils.evidence.seeds import fresh
 from kdutils.measure.running import borrowed
 
 __all__ = ["to_onnx"]
@@ -46,7 +47,7 @@ def to_onnx(model: nn.Module, path: str | os.PathLike[str], shape: Sequence[int]
     folder = require_folder("path", path.parent)
     if path.is_dir():
         raise IsADirectoryError(f"path={str(path)!r} is a folder; a file such as model.onnx is wanted")
-    images = torch.randn(3, *shape, generator=torch.Generator().manual_seed(seed))
+    images = torch.randn(3, *shape, generator=torch.Generator().manual_seed(fresh(seed)))
     with borrowed(model, "cpu"), tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as temporary:
         beside = Path(temporary, path.name)
         _write(model, images[:2], beside)

@@ -40,6 +40,7 @@ from kdutils.data.dataset import Dataset
 from kdutils.describe import model_fingerprint
 from kdutils.evidence import results
 from kdutils.evidence.results import Folder, Record
+from kdutils.evidence.seeds import fresh
 from kdutils.files import write_atomically
 from kdutils.measure import (
     accuracy,
@@ -364,7 +365,7 @@ def _train(
     data, teacher, training = prepared.data, prepared.teacher, folder / TRAINING
     going_on = not restart and _has_checkpoint(folder)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(fresh(seed))
         model = build_model(recipe, len(data.train.classes), data.train.shape)
         objective = build_objective(recipe, model, None if teacher is None else teacher.model)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kdutils.checks import require_labels
 from kdutils.describe import fingerprint
+from kdutils.evidence.seeds import fresh
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -145,7 +146,7 @@ class Dataset(Source):
         if per_class < 1:
             raise ValueError(f"per_class must be at least 1; got {per_class}")
         chosen = []
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(fresh(seed))
         labels = self.labels.cpu()
         for label, name in enumerate(self.classes):
             members = torch.nonzero(labels == label).flatten()
@@ -184,7 +185,7 @@ class Dataset(Source):
 
     def _stratified_order(self, seed: int) -> Tensor:
         """A random order in which every prefix holds the classes in proportion."""
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(fresh(seed))
         if self.labels is None:
             return torch.randperm(len(self), generator=generator)
         labels = self.labels.cpu()

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from kdutils.evidence.seeds import fresh
+
 __all__ = ["Draws", "mixed_seed"]
 
 # The increment and the multipliers of SplitMix64 (Steele, Lea and Flood 2014, doi:10.1145/2660193.2660195), as signed
@@ -64,8 +66,8 @@ class Draws:
 
 
 def mixed_seed(*numbers: int) -> int:
-    """One seed in [0, 2⁶³) from several numbers, such that neighbors have nothing in common."""
-    state = 0
+    """One seed in [0, 2⁶³) from several numbers, such that neighbors have nothing in common; moved in a repetition."""
+    state = fresh(0)
     for number in numbers:
         state = (state + int(number) + GAMMA) % 2**64
         state = (state ^ (state >> 30)) * FIRST % 2**64

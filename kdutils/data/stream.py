@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from kdutils.data.dataset import Dataset
 from kdutils.data.folder import labeled_files, read_picture
 from kdutils.data.source import Source
+from kdutils.evidence.seeds import fresh
 
 __all__ = ["Stream", "stream_folder"]
 
@@ -93,7 +94,7 @@ class Stream(Source):
             images = like.images
         else:
             source = like or self
-            order = torch.randperm(len(source), generator=torch.Generator().manual_seed(0))[:count]
+            order = torch.randperm(len(source), generator=torch.Generator().manual_seed(fresh(0)))[:count]
             images = torch.cat([part for part, _ in replace(source, mean=(), std=()).fetch(list(order.split(100)))])
         mean, std = images.mean(dim=(0, 2, 3)), images.std(dim=(0, 2, 3)).clamp_min(1e-6)
         return replace(self, mean=tuple(mean.tolist()), std=tuple(std.tolist()))

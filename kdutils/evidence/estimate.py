@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from kdutils.evidence.effect import Effect
+
 __all__ = ["PERCENT", "Estimate"]
 
 PERCENT = frozenset({"accuracy", "training accuracy", "validation accuracy", "agreement", "calibration error"})
@@ -39,13 +41,17 @@ class Estimate:
         return math.fsum(self.values) / len(self.values)
 
     @property
+    def deviation(self) -> float:
+        """The standard deviation of one seed: s, with n − 1 in its denominator."""
+        return math.sqrt(math.fsum((value - self.mean) ** 2 for value in self.values) / (len(self.values) - 1))
+
+    @property
     def halfwidth(self) -> float:
         """Half the width of the interval: t(0.975, n − 1) · s / √n."""
         from scipy.stats import t
 
         n = len(self.values)
-        variance = math.fsum((value - self.mean) ** 2 for value in self.values) / (n - 1)
-        return float(t.ppf(0.975, n - 1)) * math.sqrt(variance / n)
+        return float(t.ppf(0.975, n - 1)) * self.deviation / math.sqrt(n)
 
     @property
     def low(self) -> float:
@@ -67,6 +73,24 @@ class Estimate:
         pairs = zip(self.values, other.values, strict=True)
         label = " − ".join(f"({part.label})" if part.difference else part.label for part in (self, other))
         return Estimate(tuple(a - b for a, b in pairs), label, self.metric, difference=True, seeds=self.seeds)
+
+    def __gt__(self, bound: float) -> Effect:
+        """The effect that the whole interval lies above ``bound``: ``claim("a beats b", difference > 0)``."""
+        return Effect(self, self._number(bound, ">"), above=True)
+
+    def __lt__(self, bound: float) -> Effect:
+        """The effect that the whole interval lies below ``bound``."""
+        return Effect(self, self._number(bound, "<"), above=False)
+
+    def _number(self, bound: object, sign: str) -> float:
+        if isinstance(bound, Estimate):
+            raise TypeError(
+                f"two estimates are compared by their paired difference: write (a - b) {sign} 0; got "
+                f"{self.label!r} {sign} {bound.label!r}"
+            )
+        if isinstance(bound, bool) or not isinstance(bound, int | float) or not math.isfinite(bound):
+            raise TypeError(f"an estimate is compared with a finite number, such as 0; got {bound!r}")
+        return float(bound)
 
     @property
     def _over(self) -> str:

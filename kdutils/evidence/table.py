@@ -7,6 +7,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kdutils.evidence.terminal import printable
+
 __all__ = ["Table"]
 
 
@@ -34,7 +36,7 @@ class Table:
         lines = [
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table
         ]
-        return "\n".join([*lines, *([self.caption] if self.caption else [])])
+        return printable("\n".join([*lines, *([self.caption] if self.caption else [])]))
 
 
 def _unbroken(text: str) -> str:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from kdutils.checks import require_choice
 from kdutils.evidence.estimate import PERCENT, Estimate
+from kdutils.evidence.seeds import fresh
 from kdutils.evidence.table import Table
 from kdutils.training.interrupts import interrupts_raise
 from kdutils.training.together import Apart, Trial
@@ -173,7 +174,7 @@ def _run(method: Callable[[int], float | Mapping[str, float]], seed: int, thread
     if threads is not None:
         torch.set_num_threads(threads)
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(fresh(seed))
         return method(seed)
 
 

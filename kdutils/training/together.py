@@ -22,6 +22,7 @@ from tqdm import tqdm
 from kdutils.checks import require_choice, require_device
 from kdutils.data.batch import Batch, identity
 from kdutils.data.source import Source
+from kdutils.evidence.seeds import fresh
 from kdutils.training import checkpoint
 from kdutils.training.fit import CHECK_EVERY, fit, steps_per_epoch_of
 from kdutils.training.objective import Objective
@@ -134,7 +135,7 @@ class Trial:
 def _seeded(seed: int) -> Iterator[None]:
     """Torch's global random state, seeded; the caller's comes back."""
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(fresh(seed))
         yield
 
 

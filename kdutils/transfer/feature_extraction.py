@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from kdutils.checks import require_choice, require_positive
 from kdutils.data.dataset import Dataset
+from kdutils.evidence.seeds import fresh
 from kdutils.measure.running import borrowed
 from kdutils.models.paths import head_path, require_layer, tapped
 from kdutils.precision import in_float64
@@ -236,7 +237,7 @@ def linear_probe(
             fitted = Probe(_logistic(value).fit(rows, labels), train.classes, rows.shape[1], {"C": value}, {})
             tried[value] = fitted.accuracy(validate)
     elif folds > 1:
-        splits = StratifiedKFold(folds, shuffle=True, random_state=0)
+        splits = StratifiedKFold(folds, shuffle=True, random_state=fresh(0))
         for value in ordered:
             tried[value] = float(cross_val_score(_logistic(value), rows, labels, cv=splits).mean())
     best = max(ordered, key=lambda value: tried[value]) if tried else 1.0  # the first of equal ones

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from kdutils.checks import require_fraction, require_labels, require_positive
+from kdutils.evidence.seeds import fresh
 from kdutils.precision import in_float64
 
 __all__ = [
@@ -169,7 +170,7 @@ def proxy_distance(source: Tensor, target: Tensor, C: float = 1.0, seed: int = 0
 
     Source: Ben-David et al. (2007), "Analysis of Representations for Domain Adaptation", NeurIPS 19.
     """
-    draw = torch.Generator().manual_seed(seed)
+    draw = torch.Generator().manual_seed(fresh(seed))
     size = min(len(source), len(target))
     source, target = (x[torch.randperm(len(x), generator=draw)[:size].to(x.device)] for x in (source, target))
     probability, is_target = _domain_probability(source, target, C, seed)
@@ -338,7 +339,7 @@ def _domain_probability(source: Tensor, target: Tensor, C: float, seed: int) -> 
     both = torch.cat([source.detach().cpu(), target.detach().cpu()]).double()
     domain = torch.cat([torch.zeros(len(source)), torch.ones(len(target))]).long()
     values, _ = _require_features(both, domain)
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=fresh(seed))
     classifier = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=1000))
     probability = cross_val_predict(classifier, values.numpy(), domain.numpy(), cv=folds, method="predict_proba")
     return probability[:, 1], domain.numpy() == 1
