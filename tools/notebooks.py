@@ -56,8 +56,18 @@ def label(path: Path, root: Path = ROOT) -> str:
 
 
 def read(path: Path) -> NotebookNode:
-    """The notebook at ``path``, in the current format."""
-    return nbformat.read(path, as_version=4)
+    """The notebook at ``path``, in the current format.
+
+    Raises:
+        ValueError: if it is no notebook; names the file.
+    """
+    try:
+        notebook = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook)
+    except (ValueError, KeyError, AttributeError, TypeError, nbformat.ValidationError) as error:
+        first = str(error).strip().partition("\n")[0]
+        raise ValueError(f"{label(Path(path))} is no notebook that can be read: {first}") from error
+    return notebook
 
 
 def write(path: str | os.PathLike[str], notebook: NotebookNode) -> None:
