@@ -1,7 +1,6 @@
 """What the book asks of Sphinx beyond its off-the-shelf extensions.
 
-- claims: the outputs of :func:`kdutils.claim` are drawn as boxes that can be linked to, and the directive ``claims``
-  lists them all with their evidence; a stored output that says that a claim does not hold ends the build;
+- claims and checks: see :mod:`tools.claims_page`;
 - API reference: a page for each module, made from its docstrings; ``kdutils.distill.SoftTargets`` links to the page of
   the module that defines it, and a type of another library is plain text (its page is on the network, which a build
   must not need);
@@ -11,16 +10,13 @@
 """
 
 import importlib
-import json
 import re
 import urllib.parse
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ParamSpec, TypeVar
 
 from docutils import nodes
-from myst_nb.core.render import MimeData, NbElementRenderer, load_mime_renders
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
@@ -28,116 +24,12 @@ from sphinx.environment import BuildEnvironment
 from sphinx.errors import SphinxError
 from sphinx.util.docutils import SphinxDirective
 
-from kdutils.evidence.claims import CLAIM_MIMETYPE, ClaimError
-from tools import colab, notebooks
+from tools import claims_page, colab, notebooks
 from tools.address import PLACEHOLDER, ROOT, repository
 from tools.built import Book
 
 TYPES_ONLY = {"Figure"}
 """Names of other libraries that our modules import for type checkers only, so that they cannot be looked up."""
-
-Claim = dict[str, Any]
-"""What a claim's output holds (``sentence``, ``evidence``, ``holds``), and ``anchor``, its place on the page."""
-
-
-# ---------------------------------------------------------------------------------------------------------- claims
-
-
-class ClaimRenderer:
-    """Draws the output of ``claim`` and notes it for the list of claims (a mime renderer plug-in of MyST-NB)."""
-
-    mime_priority_overrides = (("*", CLAIM_MIMETYPE, 1),)
-
-    @staticmethod
-    def handle_mime(renderer: NbElementRenderer, data: MimeData, inline: bool) -> list[nodes.Element] | None:
-        """Nodes for a claim, None for any other output."""
-        if data.mime_type != CLAIM_MIMETYPE or inline:
-            return None
-        env = renderer.renderer.sphinx_env
-        noted = claims_of(env).setdefault(env.docname, [])
-        record = json.loads(data.content) if isinstance(data.content, (str, bytes)) else dict(data.content)
-        claim = {**record, "anchor": f"claim-{len(noted) + 1}"}
-        noted.append(claim)
-        box = nodes.container(classes=["kd-claim"], ids=[claim["anchor"]])
-        box += nodes.paragraph("", "", nodes.strong(text=f"✓ {claim['sentence']}"))
-        box += evidence_of(claim)
-        return [box]
-
-
-def claims_of(env: BuildEnvironment) -> dict[str, list[Claim]]:
-    """The claims by page, kept in Sphinx's environment from one build to the next."""
-    if not hasattr(env, "kdutils_claims"):
-        env.kdutils_claims = {}  # type: ignore[attr-defined]
-    return env.kdutils_claims  # type: ignore[attr-defined]
-
-
-def evidence_of(claim: Claim) -> list[nodes.paragraph]:
-    """One line for each piece of evidence."""
-    return [nodes.paragraph(text=line, classes=["kd-evidence"]) for line in claim["evidence"]]
-
-
-class ClaimsList(nodes.General, nodes.Element):
-    """Stands for the list until every page is read."""
-
-
-class ClaimsDirective(SphinxDirective):
-    """All claims of the book, in reading order, each with its evidence and a link to its place."""
-
-    def run(self) -> list[nodes.Node]:
-        """The place where the list will stand."""
-        self.env.kdutils_claims_pages = getattr(self.env, "kdutils_claims_pages", set()) | {self.env.docname}  # type: ignore[attr-defined]
-        return [ClaimsList()]
-
-
-def require_claims_hold(app: Sphinx) -> None:
-    """End the build where a chapter was stored with a claim that did not hold, shown or not."""
-    for path in notebooks.chapters(Path(app.srcdir)):
-        for cell in notebooks.read(path).cells:
-            for output in cell.get("outputs", ()):
-                stated = output.get("data", {}).get(CLAIM_MIMETYPE, {"holds": True})
-                failed = output.get("ename") == ClaimError.__name__ and "raises-exception" not in notebooks.tags(cell)
-                if failed or not stated["holds"]:
-                    where = f"{notebooks.label(path, Path(app.srcdir))}, cell {cell.id}"
-                    raise SphinxError(f"{where}: {stated.get('sentence') or output['evalue']} (a claim that fails)")
-
-
-def reading_order(env: BuildEnvironment, page: str) -> Iterator[str]:
-    """The pages from ``page`` on, as the table of contents has them."""
-    yield page
-    for below in env.toctree_includes.get(page, []):
-        yield from reading_order(env, below)
-
-
-def fill_claims(app: Sphinx, doctree: nodes.document, docname: str) -> None:
-    """Put the list of claims in its place."""
-    known = claims_of(app.env)
-    pages = [page for page in reading_order(app.env, app.config.root_doc) if known.get(page)]
-    total = sum(len(known[page]) for page in pages)
-    for place in list(doctree.findall(ClaimsList)):
-        content: list[nodes.Node] = [nodes.paragraph(text=f"Claims in the book: {total}.")]
-        for page in pages:
-            uri = app.builder.get_relative_uri(docname, page)
-            title = nodes.reference("", app.env.titles[page].astext(), refuri=uri, internal=True)
-            content.append(nodes.rubric("", "", title))
-            items = nodes.definition_list(classes=["kd-claims"])
-            for claim in known[page]:
-                link = nodes.reference("", claim["sentence"], refuri=f"{uri}#{claim['anchor']}", internal=True)
-                evidence = nodes.definition("", *evidence_of(claim))
-                items += nodes.definition_list_item("", nodes.term("", "", link), evidence)
-            content.append(items)
-        place.replace_self(content)
-
-
-def forget_claims(app: Sphinx, env: BuildEnvironment, docname: str) -> None:
-    """Before a page is read again."""
-    claims_of(env).pop(docname, None)
-    getattr(env, "kdutils_claims_pages", set()).discard(docname)
-
-
-def rewrite_claims(app: Sphinx, env: BuildEnvironment) -> list[str]:
-    """The list of claims is written anew whenever any page was."""
-    return sorted(getattr(env, "kdutils_claims_pages", set()))
-
 
 # --------------------------------------------------------------------------------------------------- API reference
 
@@ -301,19 +193,12 @@ def put_downloads(app: Sphinx, exception: Exception | None) -> None:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register everything with Sphinx."""
-    if ClaimRenderer not in load_mime_renders():  # MyST-NB knows plug-ins of installed distributions only
-        load_mime_renders().append(ClaimRenderer)
-    app.add_node(ClaimsList)
-    app.add_directive("claims", ClaimsDirective)
+    claims_page.setup(app)
     app.add_directive("modules", ModulesDirective)
     app.connect("config-inited", write_module_pages, priority=100)  # before the table of contents is read
     app.connect("config-inited", apply_address)
-    app.connect("builder-inited", require_claims_hold)
     app.connect("source-read", fill_address)
-    app.connect("env-purge-doc", forget_claims)
-    app.connect("env-updated", rewrite_claims)
     app.connect("env-updated", alias_exports)
-    app.connect("doctree-resolved", fill_claims)
     app.connect("autodoc-skip-member", skip_exports)
     app.connect("autodoc-process-docstring", keep_colons, priority=400)  # before Napoleon
     app.connect("autodoc-process-docstring", list_exports)

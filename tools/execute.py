@@ -60,7 +60,9 @@ async def execute(path: Path, threads: int) -> Outcome:
     """Run the chapter at ``path`` on ``threads`` cores, and store its outputs if it reaches its end."""
     notebook = notebooks.read(path)
     # What is stored is the book itself, no repetition, and claims must be sure to hold in one.
-    outcome = await run(path, notebook, {**environment(threads), "KDUTILS_STORE": "1", "KDUTILS_FRESH": ""})
+    outcome = await run(
+        path, notebook, {**environment(threads), "KDUTILS_STORE": "1", "KDUTILS_FRESH": "", "KDUTILS_RECORD": ""}
+    )
     if outcome.error:
         return outcome
     try:

@@ -1,6 +1,7 @@
 """The extension on a small book of its own: one chapter with two claims, references that hold and one that does not."""
 
 import io
+import json
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,8 +15,8 @@ from sphinx.application import Sphinx
 from sphinx.errors import SphinxError
 from sphinx.util.docutils import docutils_namespace, patch_docutils
 
-from kdutils.evidence.claims import CLAIM_MIMETYPE
-from tools import address, book_extension
+from kdutils.evidence.claims import CHECK_MIMETYPE, CLAIM_MIMETYPE
+from tools import address, book_extension, notebooks, replicate
 
 CONF = """
 extensions = ["sphinx_external_toc", "myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon",
@@ -51,6 +52,11 @@ def claim(sentence: str, *evidence: str) -> Any:
     return new_code_cell("claim()", outputs=[new_output("display_data", data=data)], execution_count=1)
 
 
+def check(sentence: str, *evidence: str) -> Any:
+    data = {CHECK_MIMETYPE: {"sentence": sentence, "evidence": list(evidence), "holds": True}, "text/plain": "not this"}
+    return new_code_cell("check()", outputs=[new_output("display_data", data=data)], execution_count=1)
+
+
 def chapter_of(*cells: Any) -> Any:
     metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     return new_notebook(metadata=metadata, cells=[new_markdown_cell("# A chapter"), *cells])
@@ -77,6 +83,13 @@ def test_a_stored_claim_that_does_not_hold_ends_the_build(tmp_path: Path) -> Non
         built(tmp_path, chapter_of(claim("Fire is hot"), cell))
 
 
+def test_a_stored_check_that_does_not_hold_ends_the_build(tmp_path: Path) -> None:
+    cell = check("1 + 1 = 3", "difference 1")
+    cell.outputs[0].data[CHECK_MIMETYPE]["holds"] = False
+    with pytest.raises(SphinxError, match=f"chapter, cell {cell.id}: 1 \\+ 1 = 3"):
+        built(tmp_path, chapter_of(cell))
+
+
 def test_a_stored_error_of_a_claim_ends_the_build_unless_it_is_there_to_be_seen(tmp_path: Path) -> None:
     with pytest.raises(SphinxError, match="does not hold: Ice > water"):
         built(tmp_path, chapter_of(failing()))
@@ -92,9 +105,15 @@ def small_book(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         cells=[
             new_markdown_cell("# A chapter\n\n```{note}\nRead me.\n```"),
             claim("Ice < water", "difference: −1.0 [−1.2, −0.8]", "over 5 seeds"),
+            check("1 + 1 = 2", "difference 0"),
             claim("Fire is *hot*", "measured"),
         ],
     )
+    repeated = [{"sentence": "Ice < water", "holds": held} for held in (True, False, True)]
+    record = {"code": replicate.checksum(chapter), "repetitions": [{"claims": [one]} for one in repeated]}
+    kept = root / "results" / "replications" / "chapter.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_text(json.dumps(record), encoding="utf-8")
     nbformat.write(chapter, root / "chapter.ipynb")
     for name, text in {
         "conf.py": CONF,
@@ -147,6 +166,26 @@ def test_the_list_of_claims_leads_to_each_box(small_book: SimpleNamespace) -> No
     assert [link["href"] for link in listed] == ["chapter.html#claim-1", "chapter.html#claim-2"]
     assert "Claims in the book: 2." in small_book.pages["claims"].text
     assert "over 5 seeds" in small_book.pages["claims"].text
+
+
+def test_a_check_has_a_mark_and_a_list_of_its_own_and_is_no_claim(small_book: SimpleNamespace) -> None:
+    (box,) = small_book.pages["chapter"].select(".kd-check")
+    assert box.strong.text == "≡ Checked: 1 + 1 = 2"
+    page = small_book.pages["claims"]
+    assert [(link.text, link["href"]) for link in page.select(".kd-checks dt a")] == [
+        ("1 + 1 = 2", "chapter.html#check-1")
+    ]
+    assert "Checks in the book: 1." in page.text
+
+
+def test_the_list_says_how_often_a_claim_held_in_repetitions_of_the_same_code(small_book: SimpleNamespace) -> None:
+    said = [line.text for line in small_book.pages["claims"].select(".kd-repeated")]
+    assert said == ["Held in 2 of 3 repetitions with fresh seeds — does not replicate."]
+    path = small_book.root / "chapter.ipynb"
+    changed = notebooks.read(path)
+    changed.cells[1].source += "  # other code"
+    nbformat.write(changed, path.with_name("other.ipynb"))
+    assert replicate.repetitions(path.with_name("other.ipynb"), small_book.root) == []
 
 
 def test_a_package_lists_what_it_passes_on_and_describes_it_elsewhere(small_book: SimpleNamespace) -> None:
