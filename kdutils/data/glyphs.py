@@ -141,8 +141,8 @@ def glyphs(
     contrasts = interval("contrast", contrast, center=1.0, low=0.0)
     bitmaps, present = (tensor.to(target) for tensor in _bitmaps(classes, chosen, OVERSAMPLING * size))
     # Other fonts, other draws: a test set may not be a twin of the training set in all but the font.
-    own = fresh(seed) if chosen == TRAIN_FONTS else mixed_seed(seed, zlib.crc32(" ".join(chosen).encode()))
-    labels = torch.randperm(count, generator=torch.Generator().manual_seed(own)).to(target) % len(classes)
+    own = seed if chosen == TRAIN_FONTS else mixed_seed(seed, zlib.crc32(" ".join(chosen).encode()))
+    labels = torch.randperm(count, generator=torch.Generator().manual_seed(fresh(own))).to(target) % len(classes)
     numbers = torch.arange(count, device=target)
     font = _one_of(present.T[labels], Draws.of(numbers, own, FONT_DRAWS))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -133,7 +134,8 @@ def compare(
         progress: show a progress bar.
 
     Raises:
-        ValueError: for fewer than two seeds, no method, or methods that return different metrics.
+        ValueError: for fewer than two seeds, no method, methods that return different metrics, or a result that is
+            not finite.
     """
     numbers = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
     if len(numbers) < 2 or len(set(numbers)) < len(numbers):
@@ -160,7 +162,7 @@ def compare(
         for (name, _), result in zip(runs, outcomes, strict=True):
             results[name].append(result)
             bar.update()
-    return Comparison(_columns(results, metric), numbers, apart)
+    return Comparison(_columns(results, metric, numbers), numbers, apart)
 
 
 def _together(method: Callable[[int], float | Mapping[str, float]], seeds: Sequence[int]) -> list[Any]:
@@ -179,12 +181,16 @@ def _run(method: Callable[[int], float | Mapping[str, float]], seed: int, thread
 
 
 def _columns(
-    results: Mapping[str, list[float | Mapping[str, float]]], metric: str
+    results: Mapping[str, list[float | Mapping[str, float]]], metric: str, seeds: Sequence[int]
 ) -> dict[str, dict[str, tuple[float, ...]]]:
     named = {name: [run if isinstance(run, Mapping) else {metric: run} for run in r] for name, r in results.items()}
     metrics = list(next(iter(named.values()))[0])
     for name, runs in named.items():
-        for run in runs:
+        for seed, run in zip(seeds, runs, strict=True):
             if list(run) != metrics:
                 raise ValueError(f"method {name!r} returned metrics {list(run)}; the first method returned {metrics}")
+            if broken := [m for m in metrics if not math.isfinite(run[m])]:
+                raise ValueError(
+                    f"{name!r} returned {broken[0]} = {run[broken[0]]} for seed {seed}; finite numbers are wanted"
+                )
     return {name: {m: tuple(float(run[m]) for run in runs) for m in metrics} for name, runs in named.items()}
