@@ -31,8 +31,9 @@ Repetition = dict[str, Any]
 """One entry of a record: ``number``, ``claims``, and what it was made on."""
 
 
-def place(path: Path, root: Path = ROOT) -> Path:
+def place(path: Path, root: Path | None = None) -> Path:
     """Where the repetitions of the chapter at ``path`` are recorded."""
+    root = root or ROOT
     chapter = Path(notebooks.label(path, root))
     inside = Path(*chapter.parts[1:]) if chapter.parts[0] == "chapters" else chapter
     return root / "results" / "replications" / inside.with_suffix(".json")
@@ -44,7 +45,7 @@ def checksum(notebook: NotebookNode) -> str:
     return f"{zlib.crc32(json.dumps(code).encode()):08x}"
 
 
-def repetitions(path: Path, root: Path = ROOT) -> list[Repetition]:
+def repetitions(path: Path, root: Path | None = None) -> list[Repetition]:
     """What was recorded of the chapter at ``path`` as its code is now."""
     try:
         record = json.loads(place(path, root).read_text(encoding="utf-8"))
@@ -53,7 +54,7 @@ def repetitions(path: Path, root: Path = ROOT) -> list[Repetition]:
     return list(record["repetitions"]) if record["code"] == checksum(notebooks.read(path)) else []
 
 
-def held(path: Path, root: Path = ROOT) -> dict[str, tuple[int, int]]:
+def held(path: Path, root: Path | None = None) -> dict[str, tuple[int, int]]:
     """For each claim of the chapter at ``path``: in how many repetitions it held, and how many there were."""
     counts: dict[str, tuple[int, int]] = {}
     for repetition in repetitions(path, root):
@@ -69,7 +70,7 @@ def claims_of(notebook: NotebookNode) -> list[dict[str, Any]]:
     return [dict(o.data[CLAIM_MIMETYPE]) for o in outputs if CLAIM_MIMETYPE in o.get("data", {})]
 
 
-def repeat(path: Path, number: int, threads: int, root: Path = ROOT) -> str:
+def repeat(path: Path, number: int, threads: int, root: Path | None = None) -> str:
     """Run repetition ``number`` of the chapter at ``path`` and record it; what went wrong, or an empty string."""
     notebook = notebooks.read(path)
     before, code = repetitions(path, root), checksum(notebook)
@@ -96,7 +97,7 @@ def repeat(path: Path, number: int, threads: int, root: Path = ROOT) -> str:
     return ""
 
 
-def report(path: Path, root: Path = ROOT) -> list[str]:
+def report(path: Path, root: Path | None = None) -> list[str]:
     """A line for each claim."""
     return [f"  {good} of {times}  {sentence}" for sentence, (good, times) in held(path, root).items()]
 

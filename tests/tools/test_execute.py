@@ -131,3 +131,33 @@ def test_the_run_time_in_words_moves_in_steps(seconds: float, said: str):
 def test_a_chapter_over_its_budget_is_marked_but_passes():
     slow = execute.Outcome(ROOT / "chapters" / "a.ipynb", seconds=91, peak_mib=2049)
     assert str(slow) == "passed  chapters/a: 91 s, 2049 MiB  (over 90 s, over 2048 MiB)"
+
+
+def test_a_line_of_any_length_is_looked_at_once():
+    path = "/tmp/ipykernel_12/345.py"
+    assert portable(f'in "{path}", line 3\n {path}:4') == 'in "cell", line 3\n cell:4'
+    long = "x" * 2_000_000
+    assert portable(long) == long
+    assert portable(f"{long} {path} {long}") == f"{long} cell {long}"
+
+
+def test_a_file_that_is_no_notebook_is_named(tmp_path: Path):
+    for name, text in {
+        "text": "hello",
+        "list": "[]",
+        "old": '{"cells": 3}',
+        "cells": '{"cells": [1], "nbformat": 4}',
+    }.items():
+        path = tmp_path / f"{name}.ipynb"
+        path.write_text(text)
+        with pytest.raises(ValueError, match=f"{name} is no notebook that can be read"):
+            notebooks.read(path)
+
+
+def test_a_stored_run_is_strict_and_no_repetition(saved: Save, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("KDUTILS_FRESH", "3")
+    monkeypatch.setenv("KDUTILS_RECORD", "1")
+    path = saved(new_code_cell("import os; [os.environ[f'KDUTILS_{n}'] for n in ('FRESH', 'RECORD', 'STORE')]"))
+    (outcome,) = asyncio.run(execute.execute_all([path], jobs=1))
+    assert outcome.error == ""
+    assert notebooks.read(path).cells[0].outputs[0].data["text/plain"] == "['', '', '1']"
