@@ -13,14 +13,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 HTML := _build/html
 
-# One stamp for each content of the two files: nothing is installed again until they change, whatever their dates.
-STAMP := $(VENV)/.installed-$(shell cat requirements.txt pyproject.toml | cksum | cut -d ' ' -f 1)
+# One stamp for each content of the two files and each place: nothing is installed again until they change, whatever their
+# dates; a folder that was moved or copied is, because the editable package names its path.
+STAMP := $(VENV)/.installed-$(shell { cat requirements.txt pyproject.toml; pwd; } | cksum | cut -d ' ' -f 1)
 UNFINISHED := $(VENV)/.unfinished
 
-# $(call step,NAME,COMMAND) runs a step of the tests and says how long it took. A failure stops with its exit code.
-step = @printf '\n== %s\n' '$(1)'; start=$$SECONDS; $(2) || exit $$?; printf '== %s: %d s\n' '$(1)' $$((SECONDS - start))
-
-.PHONY: help install book test lint unit chapters html pages rehearse execute serve clean
+.PHONY: help install book test lint unit chapters html pages execute replicate serve clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,29 +40,29 @@ $(STAMP):
 book: html ## build the HTML of the book; ends with the path to open
 	@printf '\nThe book is built. Open this in a browser:\n  file://%s\n' "$$(realpath $(HTML)/index.html)"
 
-# From scratch each time: it takes seconds, and a page left as it was would keep its warnings to itself.
 html: $(STAMP)
-	$(call step,book,rm -rf $(HTML) && $(BIN)/jupyter-book build -q --all --warningiserror --nitpick --keep-going .)
+	@$(BIN)/python -m tools.run_tests book
 
-test: lint unit chapters html pages rehearse ## run everything: lint, unit tests, chapters, book, page checks, Colab rehearsal
+test: $(STAMP) ## run everything: lint, unit tests, book, page checks, every chapter as in Colab
+	@$(BIN)/python -m tools.run_tests
 
 lint: $(STAMP) ## check style, format and types
-	$(call step,lint,$(BIN)/ruff check --quiet && $(BIN)/ruff format --check --quiet && $(BIN)/mypy)
+	@$(BIN)/python -m tools.run_tests lint
 
-unit: $(STAMP) ## run the unit tests, with the coverage of kdutils
-	$(call step,unit tests,$(BIN)/python -m pytest --ignore=tests/book --cov=kdutils --cov-report=term)
-
-chapters: $(STAMP) ## execute every chapter, and compare the outputs that are tagged nbval-check-output
-	$(call step,chapters,$(BIN)/python -m pytest --nbval-lax --nbval-current-env chapters)
+unit: $(STAMP) ## run the unit tests on all cores, with the coverage of kdutils
+	@$(BIN)/python -m tools.run_tests unit
 
 pages: $(STAMP) ## check the built HTML in a browser without a network
-	$(call step,page checks,$(BIN)/python -m pytest tests/book)
+	@$(BIN)/python -m tools.run_tests pages
 
-rehearse: html ## run the chapters as Colab would, in an environment of its own
-	$(call step,Colab rehearsal,$(BIN)/python -m tools.rehearse_colab)
+chapters: $(STAMP) ## run every chapter as in Colab, and compare the outputs that are tagged nbval-check-output
+	@$(BIN)/python -m tools.run_tests book chapters
 
 execute: $(STAMP) ## execute every chapter and store its outputs
 	@$(BIN)/python -m tools.execute
+
+replicate: $(STAMP) ## repeat every chapter with fresh seeds, and count how often its claims hold
+	@$(BIN)/python -m tools.replicate
 
 serve: ## show the built book at http://localhost:8000 (PORT=... for another port)
 	@[[ -e $(HTML)/index.html ]] || { echo 'Not built yet: run make book first.' >&2; exit 1; }
