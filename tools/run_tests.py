@@ -23,6 +23,7 @@ PLANNED = 30
 
 PYTHON = (sys.executable, "-m")
 RUFF, PYTEST = (*PYTHON, "ruff"), (*PYTHON, "pytest")
+BOOK = (sys.executable, "-c", "from jupyter_book.cli.main import main; main()")  # it has no module that can be run
 HTML = ROOT / "_build" / "html"
 
 Commands = tuple[tuple[str, ...], ...]
@@ -62,7 +63,7 @@ def parts() -> dict[str, Part]:
     """All parts, by name, in the order in which they are reported."""
     tests = (*PYTEST, "--numprocesses=auto", "--ignore=tests/book", "--cov=kdutils", "--cov-report=term")
     # From scratch each time: it takes seconds, and a page left as it was would keep its warnings to itself.
-    build = (*PYTHON, "jupyter_book", "build", "-q", "--all", "--warningiserror", "--nitpick", "--keep-going", ".")
+    build = (*BOOK, "build", "-q", "--all", "--warningiserror", "--nitpick", "--keep-going", ".")
     chosen = (
         Part("lint", ((*RUFF, "check", "--quiet"), (*RUFF, "format", "--check", "--quiet"), (*PYTHON, "mypy"))),
         Part("book", (build,), prepare=lambda: shutil.rmtree(HTML, ignore_errors=True)),

@@ -1,8 +1,9 @@
 """The built book, and a browser that visits each of its pages once; the tests judge what it saw."""
 
+import asyncio
+import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -109,23 +110,48 @@ def chapters(pages: dict[str, BeautifulSoup]) -> list[str]:
     return [page for page in pages if page.startswith("chapters/")]
 
 
+@dataclass
+class Search:
+    """What a search in the built book found: addresses, and what went wrong."""
+
+    found: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
 @pytest.fixture(scope="session")
-def context(html: Path) -> Iterator[Any]:
-    """A browser without a network."""
-    sync_api = pytest.importorskip("playwright.sync_api")
+def looked(html: Path, pages: dict[str, BeautifulSoup]) -> tuple[list[Visit], Search]:
+    """Every page and the search, in one browser without a network, as many pages at once as there are cores."""
+    pytest.importorskip("playwright.async_api")
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         pytest.skip(f"no Chromium here (looked for {', '.join(BROWSERS)}); the pages are not opened in a browser")
-    with sync_api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=browser, args=FLAGS)
-        yield running.new_context(offline=True, viewport=DESK, color_scheme="light")
-        running.close()
+    return asyncio.run(look(browser, html, list(pages)))
+
+
+async def look(browser: str, html: Path, names: list[str]) -> tuple[list[Visit], Search]:
+    """Open the pages, and search."""
+    from playwright.async_api import async_playwright
+
+    async with async_playwright() as playwright:
+        running = await playwright.chromium.launch(executable_path=browser, args=FLAGS)
+        context = await running.new_context(offline=True, viewport=DESK, color_scheme="light")
+        context.set_default_timeout(0)  # how long it takes depends on the machine
+        slots = asyncio.Semaphore(os.cpu_count() or 1)
+
+        async def one(name: str) -> Visit:
+            async with slots:
+                return await visit(context, html, name)
+
+        visits = await asyncio.gather(*map(one, names))
+        search = await search_for("temperature", context, html)
+        await running.close()
+    return visits, search
 
 
 @pytest.fixture(scope="session")
-def visits(context: Any, html: Path, pages: dict[str, BeautifulSoup], pytestconfig: pytest.Config) -> list[Visit]:
+def visits(looked: tuple[list[Visit], Search], pytestconfig: pytest.Config) -> list[Visit]:
     """Every page, opened from disk: on a desk in light and dark, and on a phone."""
-    done = [visit(context, html, name) for name in pages]
+    done = looked[0]
     counts = Counter(pages=len(done))
     for one in done:
         counts["requests to files"] += len(one.requests)
@@ -138,32 +164,38 @@ def visits(context: Any, html: Path, pages: dict[str, BeautifulSoup], pytestconf
     return done
 
 
+@pytest.fixture(scope="session")
+def search(looked: tuple[list[Visit], Search]) -> Search:
+    """A search from disk."""
+    return looked[1]
+
+
 def local(address: str) -> bool:
     """Whether a request stays on this machine's disk, or within the page itself."""
     return address.startswith(("file:", "data:", "blob:"))
 
 
-def visit(context: Any, html: Path, name: str) -> Visit:
+async def visit(context: Any, html: Path, name: str) -> Visit:
     """Open one page and note what it does."""
     import axe_playwright_python.base as axe
 
-    note, page = Visit(name), context.new_page()
+    note, page = Visit(name), await context.new_page()
     page.on("request", lambda request: note.requests.append(request.url))
     page.on("requestfailed", lambda request: note.failed.append(request.url))
     page.on("pageerror", lambda error: note.console.append(str(error)))
     page.on("console", lambda line: line.type in {"error", "warning"} and note.console.append(line.text))
-    page.goto((html / name).as_uri())
+    await page.goto((html / name).as_uri())
     if name == "index.html":  # it forwards to the opening page
-        page.wait_for_load_state("networkidle")
-    page.evaluate(SETTLED)
-    page.add_style_tag(content="* { transition: none !important; animation: none !important }")
-    page.evaluate(UNFOLD)
-    note.seen = page.evaluate(SEEN)
-    page.evaluate(axe.AXE_SCRIPT)
+        await page.wait_for_url("**/intro.html")
+    await page.evaluate(SETTLED)
+    await page.add_style_tag(content="* { transition: none !important; animation: none !important }")
+    await page.evaluate(UNFOLD)
+    note.seen = await page.evaluate(SEEN)
+    await page.evaluate(axe.AXE_SCRIPT)
     skipped = ["mjx-container"] if name == "intro.html" else ["mjx-container", ".bd-sidebar-primary"]  # it is the same
     for theme, rules in AXE_RULES.items():
-        page.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
-        found = page.evaluate(
+        await page.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
+        found = await page.evaluate(
             "([exclude, rules]) => axe.run({exclude}, {runOnly: rules, resultTypes: ['violations']})", [skipped, rules]
         )
         note.axe[theme] = [
@@ -171,10 +203,23 @@ def visit(context: Any, html: Path, name: str) -> Visit:
             for problem in found["violations"]
             for node in problem["nodes"]
         ]
-    page.set_viewport_size(PHONE)
-    page.evaluate("theme => { document.documentElement.dataset.theme = theme }", "light")
-    note.phone = page.evaluate(OVERFLOW)
-    page.close()
+    await page.set_viewport_size(PHONE)
+    await page.evaluate("theme => { document.documentElement.dataset.theme = theme }", "light")
+    note.phone = await page.evaluate(OVERFLOW)
+    await page.close()
+    return note
+
+
+async def search_for(word: str, context: Any, html: Path) -> Search:
+    """Search the built book for a word."""
+    note, page = Search(), await context.new_page()
+    page.on("pageerror", lambda error: note.problems.append(str(error)))
+    page.on("console", lambda line: line.type == "error" and note.problems.append(line.text))
+    await page.goto(f"{(html / 'search.html').as_uri()}?q={word}")
+    # It ends with a summary, whether it has found something or not.
+    await page.wait_for_function("() => document.querySelector('#search-results .search-summary')?.textContent.trim()")
+    note.found = await page.eval_on_selector_all("#search-results li a", "links => links.map(link => link.href)")
+    await page.close()
     return note
 
 

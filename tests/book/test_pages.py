@@ -14,8 +14,6 @@ from tools.address import ROOT, repository
 
 Pages = dict[str, BeautifulSoup]
 
-pytestmark = pytest.mark.timeout(1200)  # the first test waits until every page was visited
-
 
 def gather(visits: list[Any], what: Any) -> list[str]:
     return [f"{visit.page}: {item}" for visit in visits for item in what(visit)]
@@ -115,16 +113,9 @@ def test_the_labels_of_a_figure_can_be_read_on_a_phone(visits: list[Any]) -> Non
     assert tiny == []
 
 
-def test_search_from_disk_finds_a_word(context: Any, html: Path) -> None:
-    page, problems = context.new_page(), []
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda line: line.type == "error" and problems.append(line.text))
-    page.goto(f"{(html / 'search.html').as_uri()}?q=temperature")
-    page.wait_for_selector("#search-results li a", timeout=20_000)
-    found = page.eval_on_selector_all("#search-results li a", "links => links.map(link => link.href)")
-    page.close()
-    assert problems == []
-    assert any("chapters/" in link or "appendix/" in link for link in found)
+def test_search_from_disk_finds_a_word(search: Any) -> None:
+    assert search.problems == []
+    assert any("chapters/" in link or "appendix/" in link for link in search.found)
 
 
 def test_chapters_open_in_colab_and_come_as_files(pages: Pages, chapters: list[str]) -> None:
@@ -152,6 +143,8 @@ def test_the_claims_page_lists_every_claim_of_every_chapter(pages: Pages, chapte
     listed = [link["href"] for link in pages["appendix/claims.html"].select(".kd-claims dt a")]
     boxes = [f"../{page}#{box['id']}" for page in chapters for box in pages[page].select(".kd-claim[id]")]
     assert sorted(listed) == sorted(boxes)
+    checks = [f"../{page}#{box['id']}" for page in chapters for box in pages[page].select(".kd-check[id]")]
+    assert sorted(link["href"] for link in pages["appendix/claims.html"].select(".kd-checks dt a")) == sorted(checks)
     made = sum(
         "application/vnd.kdutils.claim+json" in output.get("data", {})
         for page in chapters
