@@ -58,7 +58,7 @@ class Said:
             print(".", flush=True)
 
 
-def tested(path: Path, book: Book | None) -> NotebookNode:
+def compared_form(path: Path, book: Book | None) -> NotebookNode:
     """The Colab form of the chapter at ``path``, with the tags and outputs of the cells that are compared."""
     stored = {cell.id: cell for cell in notebooks.read(path).cells}
     made = convert(path, book)
@@ -77,7 +77,7 @@ def run_one(path: Path, book: Book, environment: Environment, wheel: Path, threa
     before = layer.versions()
     with tempfile.TemporaryDirectory() as folder:
         notebook = Path(folder, path.name)
-        notebooks.write(notebook, tested(path, book))
+        notebooks.write(notebook, compared_form(path, book))
         command = [
             *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--color=no"),
             *("--nbval-lax", f"--nbval-kernel-name={layer.kernel}", f"--nbval-cell-timeout={watch.SECONDS}"),

@@ -58,7 +58,7 @@ def test_without_a_goal_every_target_for_people_is_listed(clone: Path) -> None:
     code, said, asked = make(clone)
     listed = set(re.findall(r"^  make (\w+) +\S", said, re.MULTILINE))
     assert code == 0
-    assert {"book", "test", "execute", "serve", "clean", "help", "rehearse"} <= listed
+    assert {"book", "test", "execute", "replicate", "serve", "clean", "help"} <= listed
     assert not asked
 
 
@@ -108,22 +108,27 @@ def test_a_python_that_is_not_there_is_named(clone: Path) -> None:
     assert "No nopython here" in said
 
 
-def test_a_failed_step_ends_the_run(clone: Path) -> None:
+def test_the_tests_are_run_by_the_python_that_was_installed_and_their_failure_is_that_of_make(clone: Path) -> None:
     make(clone, "install")
-    tool(clone, "ruff", 3)
-    tool(clone, "mypy", 0)
-    code, said, _ = make(clone, "lint", "unit")
-    assert code != 0
-    assert "ruff ran" in said
-    assert "Error 3" in said
-    assert "mypy ran" not in said
-    assert "unit tests" not in said
-
-
-def test_a_step_says_how_long_it_took(clone: Path) -> None:
-    make(clone, "install")
-    tool(clone, "ruff", 0)
-    tool(clone, "mypy", 0)
-    code, said, _ = make(clone, "lint")
+    code, _, asked = make(clone, "test")
     assert code == 0
-    assert re.search(r"^== lint: \d+ s$", said, re.MULTILINE)
+    assert asked == ["-m tools.run_tests"]
+    (clone / ".venv/bin/python").write_text("#!/bin/bash\nexit 3\n")
+    code, said, _ = make(clone, "lint")
+    assert code != 0
+    assert "Error 3" in said
+
+
+def test_a_folder_that_was_moved_is_installed_again_because_scripts_name_its_path(clone: Path) -> None:
+    make(clone, "install")
+    moved = clone.rename(clone.with_name("another place"))
+    assert [line.split()[1] for line in make(moved, "install")[2]] == ["pip", "pip"]
+    assert make(moved, "install")[2] == []
+
+
+def test_the_path_may_have_spaces(clone: Path) -> None:
+    spaced = clone.rename(clone.with_name("two  spaces"))
+    code, said, asked = make(spaced, "install")
+    assert code == 0, said
+    assert len(asked) == 3
+    assert make(spaced, "test")[2] == ["-m tools.run_tests"]
