@@ -13,6 +13,13 @@ def python(code: str) -> list[str]:
     return [sys.executable, "-c", code]
 
 
+def runs(process: int) -> bool:
+    try:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def test_what_a_command_says_is_handed_on_as_it_says_it(tmp_path: Path):
     wait = tmp_path / "go"
     code = (
@@ -45,9 +52,9 @@ def test_a_command_that_makes_no_progress_is_ended_with_its_children_and_named(t
     assert watch.followed(python(code), said.append, seconds=4) == 124
     assert time.monotonic() - started < 60
     assert "no progress for 4 s" in "".join(said)
-    if child.exists():
-        left = psutil.Process(int(child.read_text())) if psutil.pid_exists(int(child.read_text())) else None
-        assert left is None or left.status() in {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
+    if child.exists():  # the signal was sent; how soon it acts is the system's business
+        while runs(int(child.read_text())):
+            time.sleep(0.05)
 
 
 def test_both_streams_and_bytes_that_are_no_text_are_shown():
