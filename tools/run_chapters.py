@@ -65,7 +65,7 @@ def compared_form(path: Path, book: Book | None) -> NotebookNode:
     for cell in made.cells:
         if cell.cell_type == "code" and cell.id in stored and COMPARED in notebooks.tags(stored[cell.id]):
             cell.metadata["tags"] = [COMPARED]
-            cell.outputs = stored[cell.id].outputs
+            cell.outputs, cell.execution_count = stored[cell.id].outputs, stored[cell.id].execution_count
     return made
 
 

@@ -67,7 +67,7 @@ BASES = FOLDER / "base"
 OBJECTIVES: dict[str, str | Callable[..., Objective]] = {
     "labels": "kdutils.training.objective:Supervised",
     "soft_targets": "kdutils.distill.soft_targets:SoftTargets",
-    "logit_matching": "kdutils.distill.soft_targets:LogitMatching",
+    "logit_matching": "kdutils.distill.logit_matching:LogitMatching",
 }
 """What ``objective.name`` may say: an objective, or where it stands, so that only the one that is wanted is imported.
 

@@ -1,20 +1,33 @@
-"""Soft targets and logit matching: the student learns the teacher's outputs.
+"""Soft targets: the student learns the teacher's tempered probabilities.
 
 Taught in the chapter *Soft targets*.
 """
 
 from __future__ import annotations
 
+import math
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdutils.checks import require_fraction, require_positive, require_same_shape
+from kdutils.checks import require_fraction, require_positive
 from kdutils.data.batch import Batch
+from kdutils.distill._logits import require_logits, require_two, rows
 from kdutils.precision import in_float32
 from kdutils.training.objective import Objective, Supervised
 from kdutils.training.teachers import as_teacher
 
-__all__ = ["LogitMatching", "SoftTargets", "logit_matching_loss", "soft_cross_entropy", "soft_target_loss"]
+__all__ = ["SoftTargets", "soft_cross_entropy", "soft_target_loss"]
+
+DIRECT = 8.0
+"""A temperature up to which probabilities tell the divergence well enough in float32, and faster."""
+
+NEAR = 1.0
+"""Differences of tempered logits up to which the divergence is computed from them, and not from probabilities."""
+
+NEVER_FAR = 1e12
+"""A temperature above which no logits in use differ by more."""
 
 
 def soft_target_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 4.0) -> Tensor:
@@ -23,7 +36,7 @@ def soft_target_loss(student_logits: Tensor, teacher_logits: Tensor, temperature
     .. math:: \frac{T^2}{B} \sum_{b=1}^{B} \mathrm{KL}\!\left(\sigma(z^t_b / T) \,\middle\|\, \sigma(z^s_b / T)\right)
 
     The factor T² keeps the size of the gradient when T changes; without it, it shrinks as 1/T². As T grows, the loss
-    tends to :func:`logit_matching_loss` / (2C) for logits that are centered per sample.
+    tends to :func:`~kdutils.distill.logit_matching_loss` / (2C) for logits that are centered per sample.
 
     Args:
         student_logits: (batch, classes).
@@ -38,8 +51,48 @@ def soft_target_loss(student_logits: Tensor, teacher_logits: Tensor, temperature
 
     Source: Hinton, Vinyals and Dean (2015), arXiv:1503.02531, section 2.
     """
-    student, teacher = _tempered(student_logits, teacher_logits, temperature)
-    return temperature**2 * _expected(teacher - student, teacher.exp())
+    require_logits(student_logits, teacher_logits)
+    require_positive(temperature=temperature)
+    student, teacher = in_float32(student_logits), in_float32(teacher_logits.detach())
+    if temperature > NEVER_FAR:
+        return _near(student, teacher, temperature)[1].mean()
+    far = _far(student, teacher, temperature)
+    if temperature <= DIRECT:
+        return far.mean()
+    near, value = _near(student, teacher, temperature)
+    return torch.where(near, value, far).mean()
+
+
+def _far(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T² times the divergence of each row, from probabilities; never below zero, where rounding would put it."""
+    student, teacher = (F.log_softmax(logits / temperature, dim=1) for logits in (student, teacher))
+    value = temperature**2 * _expected(teacher - student, teacher.exp())
+    return value + (value.clamp_min(0) - value).detach()
+
+
+def _near(student: Tensor, teacher: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    r"""The divergence of each row from differences of logits, exact however small it is, and where that is to be used.
+
+    With :math:`y = z^t - z^s` less its mean under the teacher's probabilities p, and :math:`x = -y/T`, it is
+    :math:`\log E_p e^x = \log(1 + E_p[e^x - 1 - x])`. So T² times it is :math:`A \cdot \log(1+u)/u` with
+    :math:`A = E_p[y^2 (e^x - 1 - x)/x^2]` and :math:`u = A/T^2`, in which nothing cancels and nothing overflows.
+    """
+    p = F.softmax(teacher / temperature, dim=1)
+    y = torch.where(p > 0, teacher - student, 0.0)  # a class that the teacher rules out has no part
+    y = torch.where(p > 0, y - (p * y).sum(dim=1, keepdim=True), 0.0)
+    x = -y / temperature
+    near = x.detach().abs().amax(dim=1) <= NEAR
+    x, y = (torch.where(near.unsqueeze(1), value, 0.0) for value in (x, y))
+    small = x.abs() < 0.1
+    apart = torch.where(small, 1.0, x)  # keeps the branch that is not taken from dividing by zero
+    series = torch.full_like(x, 1 / math.factorial(10))
+    for power in range(9, 1, -1):
+        series = series * x + 1 / math.factorial(power)
+    ratio = torch.where(small, series, (torch.expm1(apart) - apart) / apart.square())
+    area = (p * y.square() * ratio).sum(dim=1)
+    u = area / temperature**2
+    some = torch.where(u > 1e-4, u, 1.0)
+    return near, area * torch.where(u > 1e-4, torch.log1p(some) / some, 1 - u / 2 + u.square() / 3)
 
 
 def soft_cross_entropy(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 4.0) -> Tensor:
@@ -63,29 +116,16 @@ def soft_cross_entropy(student_logits: Tensor, teacher_logits: Tensor, temperatu
 
     Source: Hinton, Vinyals and Dean (2015), arXiv:1503.02531, section 2.
     """
-    student, teacher = _tempered(student_logits, teacher_logits, temperature)
-    return -(temperature**2) * _expected(student, teacher.exp())
+    require_logits(student_logits, teacher_logits)
+    require_positive(temperature=temperature)
+    student = F.log_softmax(in_float32(student_logits) / temperature, dim=1)
+    teacher = F.softmax(in_float32(teacher_logits.detach()) / temperature, dim=1)
+    return -(temperature**2) * _expected(student, teacher).mean()
 
 
-def logit_matching_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    r"""Squared distance of the logits, summed over classes.
-
-    .. math:: \frac{1}{B} \sum_{b=1}^{B} \lVert z^s_b - z^t_b \rVert_2^2
-
-    Args:
-        student_logits: (batch, classes).
-        teacher_logits: (batch, classes); receives no gradient.
-
-    Returns:
-        A scalar, in float32 at least.
-
-    Raises:
-        ValueError: if the shapes differ.
-
-    Source: Ba and Caruana (2014), arXiv:1312.6184, section 2.2, without their factor 1/2.
-    """
-    _require_logits(student_logits, teacher_logits)
-    return (in_float32(student_logits) - in_float32(teacher_logits.detach())).square().sum(dim=1).mean()
+def _expected(values: Tensor, probabilities: Tensor) -> Tensor:
+    """Mean under each row of probabilities; 0 · ∞ counts as 0, where the teacher rules a class out."""
+    return (probabilities * values).masked_fill(probabilities == 0, 0).sum(dim=1)
 
 
 class SoftTargets(Objective):
@@ -108,7 +148,7 @@ class SoftTargets(Objective):
         super().__init__()
         require_positive(temperature=temperature)
         require_fraction(weight=weight)
-        _require_two(student, teacher)
+        require_two(student, teacher)
         self.learner = student
         self.teacher = as_teacher(teacher)
         self.labels = Supervised(student)
@@ -121,74 +161,6 @@ class SoftTargets(Objective):
         if self.weight < 1:
             terms["labels"] = (1 - self.weight) * self.labels(batch)["labels"]
         if self.weight > 0:
-            loss = soft_target_loss(_rows(batch.run(self.learner)), _rows(batch.run(self.teacher)), self.temperature)
+            loss = soft_target_loss(rows(batch.run(self.learner)), rows(batch.run(self.teacher)), self.temperature)
             terms["soft targets"] = self.weight * loss
         return terms
-
-
-class LogitMatching(Objective):
-    r"""Labels and the teacher's logits: (1 − w) · cross-entropy + w · :func:`logit_matching_loss` / (2C).
-
-    The divisor 2C puts the term on the scale of :class:`SoftTargets`, whose limit for T → ∞ it is for centered
-    logits, so that one weight means the same in both.
-
-    Args:
-        student: gives logits (batch, classes); the learner.
-        teacher: gives logits of the same shape; frozen, or recorded.
-        weight: w in [0, 1] of the matching term. With w = 1 no labels are needed.
-
-    Raises:
-        ValueError: if the weight is out of range, or student and teacher are one model.
-
-    Source: Ba and Caruana (2014), arXiv:1312.6184; the limit: Hinton, Vinyals and Dean (2015), section 2.1.
-    """
-
-    def __init__(self, student: nn.Module, teacher: nn.Module, weight: float = 0.9) -> None:
-        super().__init__()
-        require_fraction(weight=weight)
-        _require_two(student, teacher)
-        self.learner = student
-        self.teacher = as_teacher(teacher)
-        self.labels = Supervised(student)
-        self.weight = weight
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The terms ``labels`` (unless w = 1) and ``logits`` (unless w = 0)."""
-        terms = {}
-        if self.weight < 1:
-            terms["labels"] = (1 - self.weight) * self.labels(batch)["labels"]
-        if self.weight > 0:
-            logits = _rows(batch.run(self.learner))
-            loss = logit_matching_loss(logits, _rows(batch.run(self.teacher))) / (2 * logits.shape[1])
-            terms["logits"] = self.weight * loss
-        return terms
-
-
-def _rows(logits: Tensor) -> Tensor:
-    """Dense logits (batch, classes, height, width) with a row for each pixel."""
-    return logits if logits.ndim == 2 else logits.movedim(1, -1).flatten(0, -2)
-
-
-def _tempered(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of both at the temperature; the teacher's without a graph."""
-    _require_logits(student_logits, teacher_logits)
-    require_positive(temperature=temperature)
-    student = F.log_softmax(in_float32(student_logits) / temperature, dim=1)
-    teacher = F.log_softmax(in_float32(teacher_logits.detach()) / temperature, dim=1)
-    return student, teacher
-
-
-def _expected(values: Tensor, probabilities: Tensor) -> Tensor:
-    """Mean under each row of probabilities, averaged; 0 · ∞ counts as 0, where the teacher rules a class out."""
-    return (probabilities * values).masked_fill(probabilities == 0, 0).sum(dim=1).mean()
-
-
-def _require_logits(student_logits: Tensor, teacher_logits: Tensor) -> None:
-    require_same_shape(student_logits=student_logits, teacher_logits=teacher_logits)
-    if student_logits.ndim != 2 or 0 in student_logits.shape:
-        raise ValueError(f"logits must have shape (batch, classes), not empty; got {tuple(student_logits.shape)}")
-
-
-def _require_two(student: nn.Module, teacher: nn.Module) -> None:
-    if getattr(teacher, "inner", teacher) is student:
-        raise ValueError("student and teacher are the same object; pass copy.deepcopy(student) as the teacher")

@@ -77,7 +77,7 @@ def require_prefixes(model: nn.Module, prefixes: str | Sequence[str], argument: 
     wanted = (prefixes,) if isinstance(prefixes, str) else tuple(prefixes)
     if not wanted:
         raise ValueError(f"{argument} must name at least one layer or parameter; got none")
-    parameters = [name for name, _ in model.named_parameters()]
+    parameters = [name for name, _ in model.named_parameters(remove_duplicate=False)]
     for prefix in wanted:
         if not any(under(name, (prefix,)) for name in parameters):
             known = {".".join(name.split(".")[:end]) for name in parameters for end in range(1, name.count(".") + 2)}
@@ -144,12 +144,22 @@ def _blocks(module: nn.Module, path: str, inner: set[str]) -> Iterator[str]:
 
 
 def replaced(model: nn.Module, path: str, module: nn.Module) -> nn.Module:
-    """``model`` with another module at ``path``, changed in place; the module itself if the path is empty."""
+    """``model`` with another module at ``path``, changed in place; the module itself if the path is empty.
+
+    A module that stands in several places is replaced in all of them.
+    """
     if not path:
         return module
-    parent, _, name = path.rpartition(".")
-    setattr(model.get_submodule(parent), name, module)
+    old = model.get_submodule(path)
+    for place in places_of(model, old):
+        parent, _, name = place.rpartition(".")
+        setattr(model.get_submodule(parent), name, module)
     return model
+
+
+def places_of(model: nn.Module, module: nn.Module) -> list[str]:
+    """Every dotted path at which ``module`` stands."""
+    return [path for path, found in model.named_modules(remove_duplicate=False) if found is module]
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

@@ -1,12 +1,14 @@
-"""Soft targets and logit matching, against references written from the papers."""
+"""Soft targets (and what they share with logit matching), against references written from the papers."""
 
 import math
+from decimal import Decimal, localcontext
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch.testing import assert_close
 
 import kdutils as kd
@@ -48,14 +50,6 @@ def test_soft_cross_entropy_matches_a_double_loop_in_float64(temperature):
         total -= sum(p_c * math.log(q_c) for p_c, q_c in zip(p, q, strict=True))
     expected = torch.tensor(temperature**2 * total / 5, dtype=torch.float64)
     assert_close(soft_cross_entropy(student, teacher, temperature), expected)
-
-
-def test_logit_matching_matches_a_double_loop_in_float64():
-    student, teacher = pair()
-    expected = (
-        sum((s - t) ** 2 for s, t in zip(student.flatten().tolist(), teacher.flatten().tolist(), strict=True)) / 5
-    )
-    assert_close(logit_matching_loss(student, teacher), torch.tensor(expected, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -244,3 +238,75 @@ def test_from_soft_targets_alone_a_student_comes_to_agree_with_its_teacher(blobs
     kd.fit(objective(student, teacher, weight=1.0), train, epochs=40, learning_rate=3e-2, progress=False)
     assert before < 0.8
     assert kd.measure.agreement(student, teacher, test).top1 > 0.95
+
+
+def exact(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> float:
+    """T² times the divergence in decimal numbers of 120 digits."""
+    total = Decimal(0)
+    with localcontext() as context:
+        context.prec = 120
+        for s, t in zip(student.tolist(), teacher.tolist(), strict=True):
+            scaled = [[Decimal(z) / Decimal(temperature) for z in row] for row in (s, t)]
+            sums = [sum(z.exp() for z in row) for row in scaled]
+            (log_q, log_p) = ([z - total_.ln() for z in row] for row, total_ in zip(scaled, sums, strict=True))
+            total += sum(p.exp() * (p - q) for p, q in zip(log_p, log_q, strict=True))
+        return float(Decimal(temperature) ** 2 * total / len(student))
+
+
+@pytest.mark.parametrize("temperature", [0.1, 1.0, 4.0, 8.0, 8.001, 20.0, 1e2, 1e4, 1e6, 1e12, 1e13, 1e20, 1e30])
+@pytest.mark.parametrize("spread", [0.01, 2.0, 30.0])
+def test_the_divergence_is_right_at_any_temperature_in_both_precisions(temperature, spread):
+    student, teacher = pair(spread=spread)
+    student, teacher = student.float(), teacher.float()
+    expected = exact(student, teacher, temperature)
+    assert soft_target_loss(student.double(), teacher.double(), temperature).item() == pytest.approx(expected, rel=1e-9)
+    single = soft_target_loss(student, teacher, temperature).item()
+    assert single == pytest.approx(expected, rel=2e-5, abs=1e-4 if temperature <= 8 else 0)
+
+
+@pytest.mark.parametrize("temperature", [20.0, 1e4, 1e30])
+def test_the_gradient_is_right_at_high_temperatures_and_tends_to_that_of_logit_matching(temperature):
+    student, teacher = (logits - logits.mean(dim=1, keepdim=True) for logits in pair())
+    student.requires_grad_()
+    (found,) = torch.autograd.grad(soft_target_loss(student, teacher, temperature), student)
+    p, q = (torch.softmax(logits / temperature, dim=1) for logits in (teacher, student.detach()))
+    if temperature < 1e6:  # beyond, the difference of the probabilities is lost in rounding, and the loss's is not
+        assert_close(found, temperature * (q - p) / len(student), rtol=1e-6, atol=1e-9)
+    limit = logit_matching_loss(student, teacher) / (2 * student.shape[1])
+    (wanted,) = torch.autograd.grad(limit, student)
+    assert_close(found, wanted, rtol=0, atol=2.0 / temperature + 1e-12)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0, 50.0, 1e4, 1e30])
+def test_rounding_makes_no_divergence_negative(temperature):
+    generator = torch.Generator().manual_seed(3)
+    teacher = torch.randn(2000, 100, generator=generator)
+    for apart in (0.0, 1e-6, 1e-4, 1e-2):
+        student = teacher + apart * torch.randn(teacher.shape, generator=generator)
+        pairs = zip(student.split(1), teacher.split(1), strict=True)
+        assert min(soft_target_loss(s, t, temperature).item() for s, t in pairs) >= 0
+
+
+@pytest.mark.parametrize("temperature", [4.0, 50.0])
+def test_differences_of_thousands_are_finite_at_a_temperature_that_is_not_low(temperature):
+    student = torch.tensor([[5e3, -5e3, 0.0]], requires_grad=True)
+    value = soft_target_loss(student, torch.tensor([[-5e3, 5e3, 0.0]]), temperature)
+    value.backward()
+    assert value.item() == pytest.approx(temperature * 1e4, rel=1e-5)
+    assert torch.isfinite(student.grad).all()
+
+
+@pytest.mark.parametrize("objective", [SoftTargets, LogitMatching])
+def test_dense_logits_count_each_pixel_as_a_sample(objective):
+    student, teacher = (nn.Conv2d(1, 3, 1) for _ in range(2))
+    images = torch.rand(4, 1, 5, 6)
+    masks = torch.randint(0, 3, (4, 5, 6))
+    data = kd.Dataset(images, masks, ("a", "b", "c"))
+    batch = next(data.batches(4))
+    terms = objective(student, teacher, weight=0.5)(batch)
+    pixels = kd.Dataset(images.permute(0, 2, 3, 1).reshape(-1, 1, 1, 1), masks.flatten(), ("a", "b", "c"))
+    flat = (nn.Sequential(model, nn.Flatten()) for model in (student, teacher))
+    single = objective(*flat, weight=0.5)(next(pixels.batches(len(pixels))))
+    assert terms.keys() == single.keys()
+    for name, value in terms.items():
+        assert_close(value, single[name], msg=name)
