@@ -3,7 +3,9 @@
 import difflib
 import os
 from collections.abc import Iterable
+from numbers import Integral
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,12 +13,14 @@ from torch import Tensor
 __all__ = [
     "UNIT",
     "require_choice",
+    "require_count",
     "require_device",
     "require_folder",
     "require_fraction",
     "require_labels",
     "require_positive",
     "require_same_shape",
+    "require_whole",
 ]
 
 UNIT = (-1e-6, 1 + 1e-6)
@@ -28,6 +32,21 @@ def require_positive(**numbers: float) -> None:
     for name, value in numbers.items():
         if not 0 < value < float("inf"):
             raise ValueError(f"{name} must be a positive finite number; got {value!r}")
+
+
+def require_whole(**numbers: Any) -> None:
+    """Raise ValueError unless every number is whole (Python's or numpy's; no truth value)."""
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, Integral):
+            raise ValueError(f"{name} must be a whole number; got {value!r}")
+
+
+def require_count(**numbers: Any) -> None:
+    """Raise ValueError unless every number is whole and at least 1."""
+    require_whole(**numbers)
+    for name, value in numbers.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1; got {value}")
 
 
 def require_fraction(**numbers: float) -> None:

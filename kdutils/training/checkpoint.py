@@ -147,11 +147,22 @@ def require_fit(found: Mapping[str, Any], wanted: Mapping[str, Any], where: Path
         more = f", and {len(lines) - 5} more" if len(lines) > 5 else ""
         raise ValueError(f"the checkpoint in {where} is of another model: {', '.join(lines[:5])}{more}")
     if differ:
-        lines = [f"{key} was {found.get(key)!r}, is {wanted[key]!r}" for key in differ]
+        lines = [line for key in differ for line in _differences(key, found.get(key), wanted[key])]
         raise ValueError(
             f"the checkpoint in {where} is of another training: {'; '.join(lines)}. Name another folder, or start over "
             "with resume=False"
         )
+
+
+def _differences(key: str, was: Any, now: Any) -> list[str]:
+    """What differs, in words; of tables, the entries that do."""
+    if not (isinstance(was, dict) and isinstance(now, dict)):
+        return [f"{key} was {was!r}, is {now!r}"]
+    return [
+        f"{key} {name!r} was {was.get(name, 'not there')}, is {now.get(name, 'not there')}"
+        for name in dict.fromkeys([*was, *now])
+        if was.get(name) != now.get(name)
+    ]
 
 
 def random_state(device: torch.device) -> dict[str, Any]:

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["History"]
+__all__ = ["RESERVED", "History"]
+
+RESERVED = ("loss", "learning rate", "seconds")
+"""What the record of an epoch holds beside terms and metrics."""
 
 
 @dataclass

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from kdutils.checks import require_fraction
 from kdutils.data.batch import Batch
 from kdutils.data.source import Source
+from kdutils.precision import in_float32
 
 if TYPE_CHECKING:
     pass
@@ -55,6 +56,11 @@ class Objective(nn.Module):
 
 def require_classes(batch: Batch, logits: Tensor, learner: str = "learner") -> None:
     """Raise ValueError unless ``logits`` are (batch, classes, ...) with at least the classes of the batch's dataset."""
+    if not isinstance(logits, Tensor):
+        kind = type(logits).__name__
+        raise TypeError(
+            f"{learner} gives a {kind}, and one tensor of logits is wanted; wrap the model in one that returns that"
+        )
     dense = () if batch.labels is None else batch.labels.shape[1:]
     if logits.ndim < 2 or logits.shape[2:] != dense or logits.shape[1] < batch.classes:
         raise ValueError(
@@ -85,9 +91,9 @@ class Supervised(Objective):
         if batch.labels is None:
             raise ValueError("Supervised wants labels; this data has none")
         if batch.share is None or batch.other_labels is None:
-            return {"labels": F.cross_entropy(logits.float(), batch.labels, label_smoothing=self.label_smoothing)}
+            return {"labels": F.cross_entropy(in_float32(logits), batch.labels, label_smoothing=self.label_smoothing)}
         own, other = (
-            F.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing, reduction="none")
+            F.cross_entropy(in_float32(logits), labels, label_smoothing=self.label_smoothing, reduction="none")
             for labels in (batch.labels, batch.other_labels)
         )
         share = batch.share.view(-1, *[1] * (own.ndim - 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,10 +13,13 @@ from torch import nn
 
 from kdutils.checks import require_choice, require_fraction, require_positive
 
-__all__ = ["Rate", "Schedule", "optimizer_for", "parameter_groups", "schedule_for", "steps"]
+__all__ = ["Rate", "Schedule", "optimizer_for", "optimizer_of", "parameter_groups", "schedule_for", "steps"]
 
 Schedule = Callable[[float], float]
 """The factor of the learning rate, as a function of how much of the training is done, in [0, 1]."""
+
+LEARNING_RATE, WEIGHT_DECAY = 1e-3, 1e-2
+"""Of optimizers that have a name, unless others are given."""
 
 Rate = float | Schedule
 """A factor of the learning rate: fixed, or a function of the progress."""
@@ -104,29 +108,105 @@ def _fits(prefix: str, name: str) -> bool:
     return not prefix or name == prefix or name.startswith(f"{prefix}.")
 
 
-def optimizer_for(
-    optimizer: str | Callable[[list[Any]], torch.optim.Optimizer],
-    groups: list[tuple[list[nn.Parameter], Rate]],
-    learning_rate: float,
-    weight_decay: float,
-) -> torch.optim.Optimizer:
-    """An optimizer by name ("adamw"; "sgd" and "nesterov", with momentum 0.9), or from a function of the groups.
+def numbers_of(
+    optimizer: object, learning_rate: float | None, weight_decay: float | None
+) -> tuple[float | None, float | None]:
+    """Learning rate and decay, with the defaults of optimizers that have a name."""
+    if not callable(optimizer):
+        learning_rate = LEARNING_RATE if learning_rate is None else learning_rate
+        weight_decay = WEIGHT_DECAY if weight_decay is None else weight_decay
+    return learning_rate, weight_decay
+
+
+def optimizer_of(
+    module: nn.Module,
+    optimizer: str | Callable[..., torch.optim.Optimizer],
+    learning_rate: float | None = None,
+    weight_decay: float | None = None,
+    rates: Mapping[str, Rate] | None = None,
+) -> tuple[torch.optim.Optimizer, list[tuple[float, Rate]]]:
+    """The optimizer of a module's trainable parameters, and of each of its groups the rate at the top and the factor.
+
+    Args:
+        module: what is trained.
+        optimizer: a name, or a class or function of parameter groups; see :func:`optimizer_for`. It may divide groups.
+        learning_rate: at the top of the schedule; None is the optimizer's own, or 1e-3 of one with a name.
+        weight_decay: None is the optimizer's own, or 1e-2 of one with a name.
+        rates: factors by prefixes of names; see :func:`parameter_groups`.
 
     Raises:
-        ValueError: if the name is unknown or a number is out of range.
+        ValueError: if nothing is trainable, or the optimizer leaves a parameter out, has one twice, or has parameters
+            with different factors in one group.
+    """
+    groups = parameter_groups(module, rates)
+    if not groups:
+        raise ValueError(f"{type(module).__name__} has no trainable parameters; is the learner frozen?")
+    made = optimizer_for(optimizer, groups, learning_rate, weight_decay)
+    factors = {id(parameter): rate for parameters, rate in groups for parameter in parameters}
+    taken = [id(parameter) for group in made.param_groups for parameter in group["params"]]
+    if sorted(taken) != sorted(factors):
+        raise ValueError(
+            f"optimizer must take each of the {len(factors)} trainable parameters that it is given once; it has "
+            f"{len(set(taken) & factors.keys())} of them in {len(taken)} places"
+        )
+    found = []
+    for number, group in enumerate(made.param_groups):
+        own = [factors[id(parameter)] for parameter in group["params"]]
+        if any(factor is not own[0] and factor != own[0] for factor in own):
+            raise ValueError(f"optimizer puts parameters with different rates into its group {number}; keep them apart")
+        found.append((float(group["lr"]), own[0] if own else 1.0))
+    return made, found
+
+
+def optimizer_for(
+    optimizer: str | Callable[..., torch.optim.Optimizer],
+    groups: list[tuple[list[nn.Parameter], Rate]],
+    learning_rate: float | None = None,
+    weight_decay: float | None = None,
+) -> torch.optim.Optimizer:
+    """An optimizer by name ("adamw"; "sgd" and "nesterov", with momentum 0.9), or by a class or function of the groups.
+
+    A class or function gets the learning rate as ``lr`` and the decay as ``weight_decay``, where they are given.
+
+    Raises:
+        ValueError: if the name is unknown, a number is out of range, or a function takes no number that is given.
     """
     parameters = [{"params": group} for group, _ in groups]
-    if callable(optimizer):
-        return optimizer(parameters)
-    require_choice("optimizer", optimizer, ["adamw", "sgd", "nesterov"])
-    require_positive(learning_rate=learning_rate)
-    if not 0 <= weight_decay < math.inf:
+    if learning_rate is not None:
+        require_positive(learning_rate=learning_rate)
+    if weight_decay is not None and not 0 <= weight_decay < math.inf:
         raise ValueError(f"weight_decay must be a number of at least 0; got {weight_decay!r}")
+    if callable(optimizer):
+        return optimizer(parameters, **_accepted(optimizer, learning_rate, weight_decay))
+    require_choice("optimizer", optimizer, ["adamw", "sgd", "nesterov"])
+    learning_rate, weight_decay = numbers_of(optimizer, learning_rate, weight_decay)
+    numbers: dict[str, Any] = {"lr": learning_rate, "weight_decay": weight_decay}
     # One kernel for all parameters: a tenth of a small step.
     fused = groups[0][0][0].device.type in {"cpu", "cuda"}
     if optimizer == "adamw":
-        return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=fused)
+        return torch.optim.AdamW(parameters, fused=fused, **numbers)
     nesterov = optimizer == "nesterov"
-    return torch.optim.SGD(
-        parameters, lr=learning_rate, momentum=0.9, nesterov=nesterov, weight_decay=weight_decay, fused=fused
-    )
+    return torch.optim.SGD(parameters, momentum=0.9, nesterov=nesterov, fused=fused, **numbers)
+
+
+def _accepted(
+    optimizer: Callable[..., Any], learning_rate: float | None, weight_decay: float | None
+) -> dict[str, float]:
+    """The numbers that are given, by the names under which a class or function takes them."""
+    given = {"lr": ("learning_rate", learning_rate), "weight_decay": ("weight_decay", weight_decay)}
+    try:
+        takes = inspect.signature(optimizer).parameters
+    except (TypeError, ValueError):  # written in another language
+        takes = None
+    every = takes is None or any(one.kind is one.VAR_KEYWORD for one in takes.values())
+    accepted = {}
+    for name, (argument, value) in given.items():
+        if value is None:
+            continue
+        if not every and name not in (takes or {}):
+            raise ValueError(
+                f"{argument}={value!r} has no effect: optimizer={getattr(optimizer, '__name__', optimizer)!r} takes no "
+                f"{name!r}; set it there, or leave it out here"
+            )
+        accepted[name] = value
+    return accepted

@@ -24,9 +24,10 @@ from kdutils.data.batch import Batch, identity
 from kdutils.data.source import Source
 from kdutils.evidence.seeds import fresh
 from kdutils.training import checkpoint
-from kdutils.training.fit import CHECK_EVERY, fit, steps_per_epoch_of
+from kdutils.training.fit import fit, steps_per_epoch_of
 from kdutils.training.objective import Objective
 from kdutils.training.optimize import optimizer_for, parameter_groups, schedule_for
+from kdutils.training.run import CHECK_EVERY
 from kdutils.training.teachers import Frozen, is_teacher
 
 __all__ = ["Apart", "Trial"]
@@ -347,6 +348,7 @@ class _Group:
             for values, rate in parameter_groups(self.first, options["rates"])
         ]
         optimizer = optimizer_for(options["optimizer"], groups, options["learning_rate"], options["weight_decay"])
+        top = [group["lr"] for group in optimizer.param_groups]
         factor = schedule_for(options["schedule"], options["warmup"])
         steps = steps_per_epoch_of(len(self.sources[0]), options["batch_size"], 1, 1)
         nested = [module for module in self.first.modules() if isinstance(module, Objective)]
@@ -360,8 +362,8 @@ class _Group:
                     done = step / total
                     for module in nested:
                         module.__dict__.update(progress=done, step=step)
-                    for group, (_, rate) in zip(optimizer.param_groups, groups, strict=True):
-                        group["lr"] = options["learning_rate"] * factor(done) * (rate(done) if callable(rate) else rate)
+                    for group, base, (_, rate) in zip(optimizer.param_groups, top, groups, strict=True):
+                        group["lr"] = base * factor(done) * (rate(done) if callable(rate) else rate)
                     optimizer.zero_grad(set_to_none=True)
                     try:
                         terms, self.state = self._terms(self.trained, self.state, batches)

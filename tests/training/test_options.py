@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import kdutils as kd
 from kdutils.data import augment
-from kdutils.training.fit import CHECK_EVERY
+from kdutils.training.run import CHECK_EVERY
 from kdutils.training.optimize import steps
 
 

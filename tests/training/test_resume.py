@@ -175,7 +175,10 @@ def soft(seed=1, **options):
     ("other", "what"),
     [
         (lambda model, other: kd.Supervised(model), "objective was"),
-        (soft(temperature=2.0), "objective was .*'temperature': 4.0.* is .*'temperature': 2.0"),
+        (
+            soft(temperature=2.0),
+            "objective 'objective' was SoftTargets.temperature=4.0.* is SoftTargets.temperature=2.0",
+        ),
         (soft(weight=0.5), "objective was"),
         (soft(seed=2), "teachers was"),
     ],
