@@ -102,10 +102,10 @@ def test_two_passes_at_the_same_time_give_what_each_gives_alone(pair, workers):
     _, stream = pair
     stream.workers = workers
     forward = list(torch.arange(30).split(8))
-    alone = [images for images, _ in stream.fetch(forward)]
+    alone = [fields["inputs"] for fields in stream.fetch(forward)]
     under_way = stream.fetch(forward)
-    found = [next(under_way)[0]]
-    backward = [images for images, _ in stream.fetch(forward[::-1])]
-    found += [images for images, _ in under_way]
+    found = [next(under_way)["inputs"]]
+    backward = [fields["inputs"] for fields in stream.fetch(forward[::-1])]
+    found += [fields["inputs"] for fields in under_way]
     assert all(map(torch.equal, found, alone))
     assert all(map(torch.equal, backward[::-1], alone))
