@@ -33,6 +33,7 @@ from torch import Tensor
 from kdutils.checks import require_choice, require_folder
 from kdutils.data.dataset import Dataset
 from kdutils.data.geometry import resize
+from kdutils.data.pictures import open_picture, picture_tensor
 
 __all__ = ["ChecksumError", "cifar10", "cifar100", "fashion_mnist", "mnist", "omniglot", "svhn", "usps"]
 
@@ -181,8 +182,6 @@ def omniglot(split: str = "train", root: Folder = None, download: bool = True, s
     Source: Lake, Salakhutdinov and Tenenbaum (2015), "Human-level concept learning through probabilistic program
     induction".
     """
-    import numpy as np
-    from PIL import Image
     from torchvision.datasets import Omniglot
 
     require_choice("split", split, ("train", "test"))
@@ -195,9 +194,8 @@ def omniglot(split: str = "train", root: Folder = None, download: bool = True, s
     with zipfile.ZipFile(_Store("omniglot", root, download).path(archive)) as drawings:
         for name in sorted(name for name in drawings.namelist() if name.endswith(".png")):
             _, alphabet, character, file = name.split("/")
-            with Image.open(io.BytesIO(drawings.read(name))) as picture:
-                pixels = torch.from_numpy(np.array(picture.convert("L")))
-            ink = 1 - pixels.float().view(1, 1, *pixels.shape) / 255
+            with open_picture(io.BytesIO(drawings.read(name))) as picture:
+                ink = 1 - picture_tensor(picture.convert("L")).float().unsqueeze(0) / 255
             drawers.append(int(file.removesuffix(".png").split("_")[1]) - 1)
             by_character.setdefault(f"{alphabet}/{character}", []).append(ink if size is None else resize(ink, size))
     classes = tuple(by_character)
