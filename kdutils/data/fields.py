@@ -27,18 +27,22 @@ def batch_of(fields: Fields, index: Tensor, classes: int, about: Mapping[str, An
         name: what errors call the source.
 
     Raises:
+        TypeError: if a field is neither a tensor nor a mapping of fields.
         ValueError: if there are no inputs, or a field has not one row for each sample.
     """
-    if fields.get("inputs") is None:
+    inputs = fields.get("inputs")
+    if inputs is None:
         raise ValueError(f"a batch of {name!r} must have 'inputs'; it has {', '.join(map(repr, fields)) or 'nothing'}")
-    columns: dict[str, Tensor] = {}
-    beside: dict[str, Batch] = {}
+    batch = Batch(inputs, fields.get("labels"), index, classes, **about)
+    rows = index.shape[0]
     for key, value in fields.items():
-        if isinstance(value, Mapping):
-            beside[key] = batch_of(value, index, classes, about, f"{name}, {key}")
-            continue
-        if value is not None and len(value) != len(index):
-            raise ValueError(f"{key} has {len(value)} rows for {len(index)} samples of {name!r}")
-        if key not in ("inputs", "labels"):
-            columns[key] = value
-    return Batch(fields["inputs"], fields.get("labels"), index, classes, columns=columns, beside=beside, **about)
+        if isinstance(value, Tensor):
+            if value.shape[0] != rows:
+                raise ValueError(f"{key} has {len(value)} rows for {rows} samples of {name!r}")
+            if key != "inputs" and key != "labels":
+                batch.columns[key] = value
+        elif isinstance(value, Mapping):
+            batch.beside[key] = batch_of(value, index, classes, about, f"{name}, {key}")
+        elif value is not None:
+            raise TypeError(f"{key} of {name!r} must be a tensor, or a mapping of tensors; got {type(value).__name__}")
+    return batch

@@ -159,14 +159,15 @@ class Source:
         shared = [index.tensor_split(part.shards) if part.shards > 1 else (index,) for index in whole]
         mine = [parts[part.shard] for parts in shared]
         found = iter(self.fetch(mine))
+        device, classes, about = self.device, len(self.classes), dict[str, Any](seeds=(seed, epoch))
         for number, (parts, host_index) in enumerate(zip(shared, mine, strict=True)):
             fields = next(found, None)
             if fields is None:
                 raise RuntimeError(f"{self.name!r} gave {number} of {len(mine)} batches; its length says more")
-            index = host_index.to(self.device, non_blocking=True)
-            sizes = tuple(map(len, parts))
-            about: dict[str, Any] = {"host_index": host_index, "of": sum(sizes), "seeds": (seed, epoch), "sizes": sizes}
-            batch = batch_of(fields, index, len(self.classes), about, self.name)
+            index = host_index.to(device, non_blocking=True)
+            about["host_index"], about["of"] = host_index, len(whole[number])
+            about["sizes"] = (len(host_index),) if part.shards == 1 else tuple(map(len, parts))
+            batch = batch_of(fields, index, classes, about, self.name)
             if "weight" in batch.columns:
                 batch.of = self._weight_of(batch, whole[number])
             if augment is not None:
