@@ -80,7 +80,7 @@ class Dataset(Samples):
         tensors = {"inputs": self.inputs, "labels": self.labels, **self.columns}
         there = {key: value for key, value in tensors.items() if value is not None}
         keys = zlib.crc32(repr(tuple(there)).encode())
-        return f"{names_in_words(self.classes)}, checksum {fingerprint(there.values())}{keys:08x}"
+        return f"checksum {fingerprint(there.values())}{keys:08x}, {names_in_words(self.classes)}"
 
     @property
     def device(self) -> torch.device:
