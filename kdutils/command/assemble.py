@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from kdutils import data as data_sets
@@ -16,6 +15,7 @@ from kdutils import models
 from kdutils.command.recipe import DATA, Recipe, objective_factory
 from kdutils.data import augment as augmentations
 from kdutils.data.dataset import Dataset
+from kdutils.data.statistics import Statistics
 from kdutils.training import optimize
 from kdutils.training.objective import Objective
 
@@ -106,8 +106,7 @@ def load_statistics(table: Mapping[str, Any], download: bool = False) -> dict[st
 
 def standardize(dataset: Dataset, statistics: Mapping[str, list[float]]) -> Dataset:
     """Each channel less its mean and over its deviation."""
-    mean, deviation = (torch.tensor(statistics[key]).view(-1, 1, 1).to(dataset.device) for key in ("mean", "deviation"))
-    return replace(dataset, inputs=(dataset.images - mean) / deviation)
+    return dataset.standardized(Statistics(tuple(statistics["mean"]), tuple(statistics["deviation"])))
 
 
 def _statistics(dataset: Dataset) -> dict[str, list[float]]:

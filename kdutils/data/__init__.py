@@ -11,15 +11,19 @@ from typing import Any
 
 from kdutils.checks import require_choice
 from kdutils.data import augment
-from kdutils.data.batch import Augmentation, Batch, Joint, Mixing, Teacher, Views, run_joined
+from kdutils.data.batch import Batch
 from kdutils.data.beside import Beside, Episodes, Tasks
 from kdutils.data.dataset import Dataset
 from kdutils.data.embedded import blended, digits
-from kdutils.data.folder import image_folder
+from kdutils.data.folder import image_folder, stream_folder
 from kdutils.data.full import ChecksumError, cifar10, cifar100, fashion_mnist, mnist, omniglot, svhn, usps
 from kdutils.data.glyphs import glyphs, scripts
+from kdutils.data.joined import run_joined
 from kdutils.data.source import Source
-from kdutils.data.stream import Stream, stream_folder
+from kdutils.data.statistics import Statistics
+from kdutils.data.stream import Stream
+from kdutils.data.teacher import Teacher
+from kdutils.data.views import Augmentation, Joint, Mixing, Views
 
 __all__ = [
     "Augmentation",
@@ -31,6 +35,7 @@ __all__ = [
     "Joint",
     "Mixing",
     "Source",
+    "Statistics",
     "Stream",
     "Tasks",
     "Teacher",

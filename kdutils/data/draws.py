@@ -17,6 +17,8 @@ GAMMA = 0x9E3779B97F4A7C15 - 2**64
 FIRST = 0xBF58476D1CE4E5B9 - 2**64
 SECOND = 0x94D049BB133111EB - 2**64
 
+AUGMENT_DRAWS, MIX_DRAWS, OBJECTIVE_DRAWS = 0, 1, 2  # what numbers are drawn for: each purpose has its own
+
 
 class Draws:
     """A stream of random numbers for each sample of a batch, fixed by the sample's key.

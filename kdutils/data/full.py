@@ -11,42 +11,29 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import hashlib
-import http.client
 import io
-import os
 import pickle
-import socket
 import tarfile
-import tempfile
-import warnings
 import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from kdutils.checks import require_choice, require_folder
+from kdutils.checks import require_choice
 from kdutils.data.dataset import Dataset
+from kdutils.data.download import Archive, ChecksumError, Folder, Store
 from kdutils.data.geometry import resize
+from kdutils.data.pictures import open_picture, picture_tensor
 
 __all__ = ["ChecksumError", "cifar10", "cifar100", "fashion_mnist", "mnist", "omniglot", "svhn", "usps"]
 
-Folder = str | os.PathLike[str] | None
 Size = int | tuple[int, int] | None
 
 DIGITS = tuple("0123456789")
 SYSTEM_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist
-FASHION_MNIST_PACKED = {"train": 1504176606, "t10k": 1504176627}  # Seconds since 1970, in the published files' headers.
-STALLED = 30.0  # Seconds without an answer after which a server counts as out of reach.
-
-
-class ChecksumError(OSError):
-    """A data file is truncated or altered: it does not have the checksum that its publisher gives."""
 
 
 def mnist(split: str = "train", root: Folder = None, download: bool = True, size: Size = None) -> Dataset:
@@ -70,7 +57,7 @@ def mnist(split: str = "train", root: Folder = None, download: bool = True, size
     """
     from torchvision.datasets import MNIST  # the package must import fast
 
-    return _idx_pair("mnist", MNIST, split, _Store("mnist", root, download), DIGITS, size)
+    return _idx_pair("mnist", MNIST, split, Store("mnist", root, download), DIGITS, size)
 
 
 def fashion_mnist(split: str = "train", root: Folder = None, download: bool = True, size: Size = None) -> Dataset:
@@ -84,7 +71,7 @@ def fashion_mnist(split: str = "train", root: Folder = None, download: bool = Tr
     """
     from torchvision.datasets import FashionMNIST
 
-    store = _Store("fashion_mnist", root, download, system=SYSTEM_FASHION_MNIST)
+    store = Store("fashion_mnist", root, download, system=SYSTEM_FASHION_MNIST)
     return _idx_pair("fashion_mnist", FashionMNIST, split, store, tuple(FashionMNIST.classes), size)
 
 
@@ -100,7 +87,7 @@ def usps(split: str = "train", root: Folder = None, download: bool = True, size:
 
     require_choice("split", split, ("train", "test"))
     url, name, md5 = USPS.split_list[split]
-    path = _Store("usps", root, download).path(_Archive(name, md5, (url,)))
+    path = Store("usps", root, download).path(Archive(name, md5, (url,)))
     with bz2.open(path) as file:
         pixels, classes = load_svmlight_file(file, n_features=256, dtype="float32", zero_based=False)
     images = (torch.from_numpy(pixels.toarray()).view(-1, 1, 16, 16) + 1) / 2
@@ -129,7 +116,7 @@ def svhn(split: str = "train", root: Folder = None, download: bool = True, size:
 
     require_choice("split", split, ("train", "test", "extra"))
     url, name, md5 = SVHN.split_list[split]
-    content = loadmat(str(_Store("svhn", root, download).path(_Archive(name, md5, (url,)))))
+    content = loadmat(str(Store("svhn", root, download).path(Archive(name, md5, (url,)))))
     images = torch.from_numpy(content["X"]).permute(3, 2, 0, 1)
     labels = torch.from_numpy(content["y"]).flatten().long() % 10  # the file says 10 for the digit 0
     return _dataset(images, labels, DIGITS, f"svhn {split}", size)
@@ -181,23 +168,20 @@ def omniglot(split: str = "train", root: Folder = None, download: bool = True, s
     Source: Lake, Salakhutdinov and Tenenbaum (2015), "Human-level concept learning through probabilistic program
     induction".
     """
-    import numpy as np
-    from PIL import Image
     from torchvision.datasets import Omniglot
 
     require_choice("split", split, ("train", "test"))
     part = {"train": "images_background", "test": "images_evaluation"}[split]
-    archive = _Archive(
+    archive = Archive(
         f"{Omniglot.folder}/{part}.zip", Omniglot.zips_md5[part], (f"{Omniglot.download_url_prefix}/{part}.zip",)
     )
     by_character: dict[str, list[Tensor]] = {}
     drawers = []
-    with zipfile.ZipFile(_Store("omniglot", root, download).path(archive)) as drawings:
+    with zipfile.ZipFile(Store("omniglot", root, download).path(archive)) as drawings:
         for name in sorted(name for name in drawings.namelist() if name.endswith(".png")):
             _, alphabet, character, file = name.split("/")
-            with Image.open(io.BytesIO(drawings.read(name))) as picture:
-                pixels = torch.from_numpy(np.array(picture.convert("L")))
-            ink = 1 - pixels.float().view(1, 1, *pixels.shape) / 255
+            with open_picture(io.BytesIO(drawings.read(name))) as picture:
+                ink = 1 - picture_tensor(picture.convert("L")).float().unsqueeze(0) / 255
             drawers.append(int(file.removesuffix(".png").split("_")[1]) - 1)
             by_character.setdefault(f"{alphabet}/{character}", []).append(ink if size is None else resize(ink, size))
     classes = tuple(by_character)
@@ -221,12 +205,12 @@ def _dataset(
     return Dataset(images, labels.long(), tuple(classes), name, columns)
 
 
-def _idx_pair(name: str, source: Any, split: str, store: _Store, classes: tuple[str, ...], size: Size) -> Dataset:
+def _idx_pair(name: str, source: Any, split: str, store: Store, classes: tuple[str, ...], size: Size) -> Dataset:
     """A set in MNIST's format; ``source`` is torchvision's class for it."""
     require_choice("split", split, ("train", "test"))
     prefix = {"train": "train", "test": "t10k"}[split]
     images, labels = (
-        _read_idx(store.path(_Archive(f"{source.__name__}/raw/{file}", md5, tuple(m + file for m in source.mirrors))))
+        _read_idx(store.path(Archive(f"{source.__name__}/raw/{file}", md5, tuple(m + file for m in source.mirrors))))
         for file, md5 in source.resources
         if file.startswith(prefix)
     )
@@ -245,7 +229,7 @@ def _read_idx(path: Path) -> Tensor:
 def _cifar(name: str, source: Any, split: str, root: Folder, download: bool, size: Size) -> Dataset:
     """CIFAR-10 or CIFAR-100; ``source`` is torchvision's class for it."""
     require_choice("split", split, ("train", "test"))
-    path = _Store(name, root, download).path(_Archive(source.filename, source.tgz_md5, (source.url,)))
+    path = Store(name, root, download).path(Archive(source.filename, source.tgz_md5, (source.url,)))
     wanted = [file for file, _ in (source.train_list if split == "train" else source.test_list)]
     parts = {}
     with tarfile.open(path, "r:gz") as archive:
@@ -282,109 +266,3 @@ class _ArraysOnly(pickle.Unpickler):
         if f"{module}.{name}" not in known:
             raise pickle.UnpicklingError(f"a data file asks for {module}.{name}; only arrays are read")
         return known[f"{module}.{name}"]
-
-
-# Finding, verifying and fetching the files
-
-
-@dataclass(frozen=True)
-class _Archive:
-    """A file as its publisher serves it: where below the root, its MD5, and the addresses that serve it."""
-
-    path: str
-    md5: str
-    urls: tuple[str, ...]
-
-
-class _Store:
-    """The folders that may hold a data set, and the way to fill the first of them."""
-
-    def __init__(self, name: str, root: Folder, download: bool, system: Path | None = None) -> None:
-        self.name = name
-        self.root = Path(root or os.environ.get("KDUTILS_DATA") or "~/.cache/kdutils").expanduser()
-        self.download = download
-        self.system = system
-
-    def path(self, archive: _Archive) -> Path:
-        """Where ``archive`` lies, verified; fetched first if need be."""
-        places = [(self.root / archive.path, _md5)]
-        if self.system is not None:
-            places.append((self.system / Path(archive.path).name, _md5_as_published))
-        damage = []
-        for place, checksum in places:
-            if place.is_file():
-                found = checksum(place)
-                if found == archive.md5:
-                    return place
-                damage.append(_damage(str(place), archive, found))
-        if not self.download:
-            raise self._error(archive, damage, ["download=False"])
-        for problem in damage:
-            warnings.warn(f"{problem}; fetching it again", stacklevel=4)
-        return self._fetch(archive, damage)
-
-    def _fetch(self, archive: _Archive, damage: list[str]) -> Path:
-        """Download into a temporary folder, verify, and only then move into place."""
-        from torchvision.datasets.utils import download_url
-
-        place = self.root / archive.path
-        folder = require_folder("root", place.parent)
-        failures = []
-        for url in archive.urls:
-            with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as temporary:
-                fetched = Path(temporary, place.name)
-                try:
-                    with _timeout(STALLED):
-                        download_url(url, temporary, place.name)
-                except (OSError, RuntimeError, http.client.HTTPException) as error:
-                    failures.append(f"{url}: {error}")
-                    continue
-                found = _md5(fetched)
-                if found == archive.md5:
-                    os.replace(fetched, place)
-                    return place
-                damage = [*damage, _damage(f"{place.name} as served by {url}", archive, found)]
-        raise self._error(archive, damage, failures)
-
-    def _error(self, archive: _Archive, damage: list[str], failures: list[str]) -> OSError:
-        folder, file = os.path.split(self.root / archive.path)
-        problem = "; ".join(damage) if damage else f"{file} is missing from {folder}"
-        reason = f" Not fetched: {'; '.join(failures)}." if failures else ""
-        return (ChecksumError if damage else FileNotFoundError)(
-            f"{self.name}: {problem}.{reason} With a network, call kdutils.data.{self.name}() again; without one, put "
-            f"{archive.urls[0]} into {folder}, or let root= or KDUTILS_DATA name a folder that has {archive.path}. "
-            "No download is needed for: digits, glyphs, blended."
-        )
-
-
-def _damage(file: str, archive: _Archive, found: str) -> str:
-    return f"{file} is truncated or altered: expected MD5 {archive.md5}, found {found}"
-
-
-def _md5(path: Path) -> str:
-    from torchvision.datasets.utils import calculate_md5
-
-    return calculate_md5(path)
-
-
-def _md5_as_published(path: Path) -> str:
-    """The MD5 of a file of Debian's Fashion-MNIST as its authors published it.
-
-    Debian's build takes the name and the time out of the gzip header. With both put back, the file has the published
-    checksum, byte for byte.
-    """
-    content = path.read_bytes()
-    time = FASHION_MNIST_PACKED[path.name.split("-")[0]].to_bytes(4, "little")
-    header = b"\x1f\x8b\x08\x08" + time + b"\x00\x03" + path.stem.encode() + b"\x00"
-    return hashlib.md5(header + content[10:], usedforsecurity=False).hexdigest()
-
-
-@contextmanager
-def _timeout(seconds: float) -> Iterator[None]:
-    """Let no connection wait for longer; torchvision's download has no such setting."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)

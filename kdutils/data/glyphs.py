@@ -6,14 +6,12 @@ batches on the device, so that a new training set of some thousand images takes 
 
 from __future__ import annotations
 
-import math
 import string
 import unicodedata
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -23,44 +21,13 @@ from kdutils.checks import require_choice, require_device
 from kdutils.data.augment import affine
 from kdutils.data.dataset import Dataset
 from kdutils.data.draws import Draws, mixed_seed
+from kdutils.data.fonts import FONTS, TEST_FONTS, TRAIN_FONTS, bitmaps_of, coverage
 from kdutils.data.geometry import Range, interval, uniform
+from kdutils.data.strokes import blurred, thicken
+from kdutils.data.views import Augmentation
 from kdutils.evidence.seeds import fresh
 
-if TYPE_CHECKING:
-    from PIL import Image, ImageFont
-
 __all__ = ["FONTS", "TEST_FONTS", "TRAIN_FONTS", "glyphs", "scripts"]
-
-TEST_FONTS = (
-    "DejaVuSans-Bold",
-    "DejaVuSans-BoldOblique",
-    "STIXGeneral",
-    "STIXGeneralBol",
-    "STIXGeneralBolIta",
-    "STIXGeneralItalic",
-    "cmss10",
-)
-"""Held out: the whole STIX family, Computer Modern's sans serif, and two bold faces that hold every script."""
-
-# Those that matplotlib has had since 3.8: cmti10, new in 3.11, would be missing on Colab.
-TRAIN_FONTS = (
-    "DejaVuSans",
-    "DejaVuSans-Oblique",
-    "DejaVuSansMono",
-    "DejaVuSansMono-Bold",
-    "DejaVuSansMono-BoldOblique",
-    "DejaVuSansMono-Oblique",
-    "DejaVuSerif",
-    "DejaVuSerif-Bold",
-    "DejaVuSerif-BoldItalic",
-    "DejaVuSerif-Italic",
-    "cmb10",
-    "cmr10",
-    "cmtt10",
-)
-
-FONTS = TRAIN_FONTS + TEST_FONTS
-"""All text fonts, in the order of the column ``font``."""
 
 ALPHABETS = {
     "digits": string.digits,
@@ -69,8 +36,6 @@ ALPHABETS = {
 }
 
 OVERSAMPLING = 2  # Variation happens at twice the size, and is averaged down, so that thin strokes do not break up.
-CAPITAL = 0.66  # The height of a capital H, as a fraction of the image: all characters of a font share its scale ...
-LARGEST = 0.9  # ... unless they would not fit into this fraction.
 CHUNK = 1024  # Glyphs varied at a time, to bound the memory.
 FONT_DRAWS = 1  # a stream of its own, so that a variation that is added changes no font
 
@@ -127,38 +92,70 @@ def glyphs(
         ValueError: if a character is repeated or is in none of the fonts, a font is unknown, ``count`` is smaller
             than the number of classes, or a range is out of order.
     """
-    target = require_device(device)
-    chosen = _fonts(fonts)
-    classes = _characters(characters)
+    classes, chosen, target = _characters(characters), _fonts(fonts), require_device(device)
+    variation = _variation(affine(rotation, scale, shear, shift, elastic), stroke, blur, contrast, noise)
+    name = characters if isinstance(characters, str) and characters in {*ALPHABETS, "unicode"} else "characters"
+    return _drawn(f"glyphs ({name})", classes, chosen, count, size, seed, target, variation)
+
+
+@dataclass(frozen=True)
+class _Variation:
+    """What happens to an image, and the ranges of the amounts."""
+
+    move: Augmentation
+    stroke: tuple[float, float]
+    blur: tuple[float, float]
+    contrast: tuple[float, float]
+    noise: tuple[float, float]
+
+    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
+        """Images (n, 1, side, side), oversampled, in [0, 1]; returns those of the size that is wanted."""
+        low, high = self.stroke
+        strokes = (OVERSAMPLING * low, OVERSAMPLING * high)
+        images = thicken(images, uniform(draws, strokes), strokes)
+        images = F.avg_pool2d(self.move(images, draws), OVERSAMPLING)
+        images = blurred(images, uniform(draws, self.blur))
+        images = images * uniform(draws, self.contrast).view(-1, 1, 1, 1)
+        images = images + draws.normal(*images.shape[1:]) * uniform(draws, self.noise).view(-1, 1, 1, 1)
+        return images.clamp(0, 1)
+
+
+def _variation(move: Augmentation, stroke: Range, blur: Range, contrast: Range, noise: Range) -> _Variation:
+    return _Variation(
+        move,
+        interval("stroke", stroke),
+        interval("blur", blur, low=0.0),
+        interval("contrast", contrast, center=1.0, low=0.0),
+        interval("noise", noise, low=0.0),
+    )
+
+
+def _drawn(
+    name: str,
+    classes: tuple[str, ...],
+    fonts: tuple[str, ...],
+    count: int,
+    size: int,
+    seed: int,
+    device: torch.device,
+    variation: _Variation,
+) -> Dataset:
     if size < 4:
         raise ValueError(f"size must be at least 4 pixels; got {size}")
     if count < len(classes):
         raise ValueError(f"count={count} is too small: one image for each of {len(classes)} characters is wanted")
-    move = affine(rotation, scale, shear, shift, elastic)
-    low, high = interval("stroke", stroke)
-    strokes = (OVERSAMPLING * low, OVERSAMPLING * high)
-    blurs, noises = interval("blur", blur, low=0.0), interval("noise", noise, low=0.0)
-    contrasts = interval("contrast", contrast, center=1.0, low=0.0)
-    bitmaps, present = (tensor.to(target) for tensor in _bitmaps(classes, chosen, OVERSAMPLING * size))
+    bitmaps, present = (tensor.to(device) for tensor in bitmaps_of(classes, fonts, OVERSAMPLING * size))
     # Other fonts, other draws: a test set may not be a twin of the training set in all but the font.
-    own = seed if chosen == TRAIN_FONTS else mixed_seed(seed, zlib.crc32(" ".join(chosen).encode()))
-    labels = torch.randperm(count, generator=torch.Generator().manual_seed(fresh(own))).to(target) % len(classes)
-    numbers = torch.arange(count, device=target)
+    own = seed if fonts == TRAIN_FONTS else mixed_seed(seed, zlib.crc32(" ".join(fonts).encode()))
+    labels = torch.randperm(count, generator=torch.Generator().manual_seed(fresh(own))).to(device) % len(classes)
+    numbers = torch.arange(count, device=device)
     font = _one_of(present.T[labels], Draws.of(numbers, own, FONT_DRAWS))
-
-    varied = []
-    for part in numbers.split(CHUNK):
-        draws = Draws.of(part, own)
-        images = bitmaps[font[part], labels[part]].unsqueeze(1).float() / 255
-        images = _thicken(images, uniform(draws, strokes), strokes)
-        images = F.avg_pool2d(move(images, draws), OVERSAMPLING)
-        images = _blur(images, uniform(draws, blurs))
-        images = images * uniform(draws, contrasts).view(-1, 1, 1, 1)
-        images = images + draws.normal(1, size, size) * uniform(draws, noises).view(-1, 1, 1, 1)
-        varied.append(images.clamp(0, 1))
-    number = torch.tensor([FONTS.index(name) for name in chosen], device=target)
-    name = characters if isinstance(characters, str) and characters in {*ALPHABETS, "unicode"} else "characters"
-    return Dataset(torch.cat(varied), labels, classes, name=f"glyphs ({name})", columns={"font": number[font]})
+    images = [
+        variation(bitmaps[font[part], labels[part]].unsqueeze(1).float() / 255, Draws.of(part, own))
+        for part in numbers.split(CHUNK)
+    ]
+    number = torch.tensor([FONTS.index(name) for name in fonts], device=device)
+    return Dataset(torch.cat(images), labels, classes, name, columns={"font": number[font]})
 
 
 def _one_of(present: torch.Tensor, draws: Draws) -> torch.Tensor:
@@ -184,10 +181,10 @@ def scripts() -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def _scripts() -> dict[str, str]:
-    train, test = (set().union(*(_coverage(name) for name in part)) for part in (TRAIN_FONTS, TEST_FONTS))
-    comparable = train & test & _coverage("DejaVuSans")
+    train, test = (set().union(*(coverage(name) for name in part)) for part in (TRAIN_FONTS, TEST_FONTS))
+    comparable = train & test & coverage("DejaVuSans")
     letters = tuple(character for character in sorted(comparable) if _is_base_letter(character))
-    bitmaps, _ = _bitmaps(letters, ("DejaVuSans",), 64)
+    bitmaps, _ = bitmaps_of(letters, ("DejaVuSans",), 64)
     pictures: dict[bytes, str] = {}
     for character, bitmap in zip(letters, bitmaps[0], strict=True):
         pictures.setdefault(bitmap.numpy().tobytes(), character)
@@ -239,105 +236,3 @@ def _fonts(fonts: str | Sequence[str]) -> tuple[str, ...]:
     if not fonts:
         raise ValueError("fonts is empty; name at least one")
     return tuple(fonts)
-
-
-def _font_file(name: str) -> Path:
-    import matplotlib  # the package must import fast
-
-    return Path(matplotlib.get_data_path(), "fonts", "ttf", f"{name}.ttf")
-
-
-@lru_cache(maxsize=len(FONTS))
-def _coverage(name: str) -> frozenset[str]:
-    """The characters that a font has."""
-    from matplotlib.ft2font import FT2Font
-
-    return frozenset(map(chr, FT2Font(str(_font_file(name))).get_charmap()))
-
-
-@lru_cache(maxsize=4)
-def _bitmaps(characters: tuple[str, ...], fonts: tuple[str, ...], side: int) -> tuple[Tensor, Tensor]:
-    """Every character in every font, without variation.
-
-    Returns:
-        (fonts, characters, side, side) uint8 bitmaps, 255 is full ink; (fonts, characters) whether the font has it.
-    """
-    bitmaps = torch.zeros(len(fonts), len(characters), side, side, dtype=torch.uint8)
-    present = torch.zeros(len(fonts), len(characters), dtype=torch.bool)
-    for row, font in enumerate(fonts):
-        for column, bitmap in _render(font, characters, side):
-            bitmaps[row, column] = bitmap
-            present[row, column] = True
-    missing = [character for character, there in zip(characters, present.any(dim=0), strict=True) if not there]
-    if missing:
-        listed = ", ".join(f"{character!r} (U+{ord(character):04X})" for character in missing[:5])
-        raise ValueError(
-            f"characters: {len(missing)} of {len(characters)} are in none of the fonts {', '.join(fonts)}, "
-            f"first {listed}; try fonts='all'"
-        )
-    return bitmaps, present
-
-
-def _render(font: str, characters: tuple[str, ...], side: int) -> Iterator[tuple[int, Tensor]]:
-    """The position and the bitmap of each character that ``font`` has, its ink centered."""
-    import numpy as np
-    from PIL import Image, ImageFont
-
-    face = ImageFont.truetype(str(_font_file(font)), 100, layout_engine=ImageFont.Layout.BASIC)
-    face = face.font_variant(size=100 * CAPITAL * side / _ink(face, "H").height)
-    for column, character in enumerate(characters):
-        if character not in _coverage(font):
-            continue
-        ink = _ink(face, character)
-        excess = max(ink.size) / (LARGEST * side)
-        if excess > 1:
-            ink = _ink(face.font_variant(size=face.size / excess), character)
-        if min(ink.size) > 0:  # a space has none
-            picture = Image.new("L", (side, side))
-            picture.paste(ink, ((side - ink.width) // 2, (side - ink.height) // 2))
-            yield column, torch.from_numpy(np.array(picture))
-
-
-def _ink(face: ImageFont.FreeTypeFont, character: str) -> Image.Image:
-    """The picture of a character, cropped to its ink."""
-    from PIL import Image, ImageDraw
-
-    left, top, right, bottom = (round(side) for side in face.getbbox(character))
-    picture = Image.new("L", (right - left, bottom - top))
-    ImageDraw.Draw(picture).text((-left, -top), character, font=face, fill=255)
-    return picture.crop(picture.getbbox() or (0, 0, 0, 0))
-
-
-def _thicken(images: Tensor, amount: Tensor, bounds: tuple[float, float]) -> Tensor:
-    """Grow the ink of each image by ``amount`` pixels on every side, or shrink it where that is negative.
-
-    Grayscale dilation and erosion, one pixel a step; a last fraction of a pixel is a mixture.
-
-    Args:
-        images: (n, 1, height, width).
-        amount: (n,) pixels.
-        bounds: the lowest and highest amount; known beforehand, so that no step waits for the device.
-    """
-    for sign, most in ((1, bounds[1]), (-1, -bounds[0])):
-        left = sign * amount
-        for _ in range(math.ceil(most)):
-            grown = sign * _highest_neighbor(sign * images)
-            images = torch.lerp(images, grown, left.clamp(0, 1).view(-1, 1, 1, 1))
-            left = left - 1
-    return images
-
-
-def _highest_neighbor(images: Tensor) -> Tensor:
-    """The maximum over 3×3 pixels, with zeros around the image; here faster than ``max_pool2d``."""
-    padded = F.pad(images, [1, 1, 1, 1])
-    rows = torch.maximum(torch.maximum(padded[..., :-2], padded[..., 1:-1]), padded[..., 2:])
-    return torch.maximum(torch.maximum(rows[..., :-2, :], rows[..., 1:-1, :]), rows[..., 2:, :])
-
-
-def _blur(images: Tensor, sigma: Tensor) -> Tensor:
-    """Filter each square image with a Gaussian of its own ``sigma`` (n,) in pixels, as two products of matrices."""
-    place = torch.arange(images.shape[-1], device=images.device)
-    distance = (place.unsqueeze(0) - place.unsqueeze(1)).float()
-    # Where sigma is 0 all weight stays on the pixel itself.
-    weight = torch.softmax(-0.5 * (distance / sigma.clamp_min(1e-3).view(-1, 1, 1, 1)) ** 2, dim=-1)
-    return weight @ images @ weight.mT

@@ -2,68 +2,85 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from kdutils.data.dataset import Dataset
-from kdutils.data.folder import labeled_files, read_picture
+from kdutils.data.contents import contents_in_words
+from kdutils.data.fields import Fields
+from kdutils.data.indices import as_index, require_count
+from kdutils.data.items import Chosen, Hidden, Items, known_labels, same_random_numbers
+from kdutils.data.reader import Reader
+from kdutils.data.samples import Samples, kept_columns, names_in_words, require_columns, require_text
 from kdutils.data.source import Source
+from kdutils.data.statistics import Statistics
+from kdutils.describe import fingerprint
 from kdutils.evidence.seeds import fresh
 
-__all__ = ["Stream", "stream_folder"]
+__all__ = ["Stream"]
+
+CPU = torch.device("cpu")
+
+READ_AT_ONCE = 100
+"""Samples in a batch where a stream reads itself: for statistics, and for labels."""
 
 
-@dataclass(eq=False)
-class Stream(Source):
+@dataclass(eq=False, repr=False)
+class Stream(Samples):
     """Batches from any map-style data set of PyTorch, such as those of torchvision, in the place of a Dataset.
 
     The order and the augmentation are those of a :class:`~kdutils.data.Dataset` with the same samples, whatever the
     number of workers; augmentation runs on the device.
 
     Args:
-        samples: ``samples[i]`` is a pair of an image and a class number (or None), the image a tensor (channels,
-            height, width), uint8 or float in [0, 1], or a PIL picture; all of one size.
-        classes: the class names.
+        samples: ``samples[i]`` is a pair of inputs and a label (or None), or a mapping of names with ``inputs``,
+            perhaps ``labels``, and further ones, which become columns; all of one shape. Inputs are a tensor
+            (channels, height, width), uint8, uint16 or float in [0, 1], or a PIL picture, whose palette or 16 bits
+            are brought to 8 bits; or a tensor of other dimensions, which stays as it is: tokens as int64, other
+            numbers as float32. With class names, a label is a class number, or one for each place of the inputs (a
+            mask: a tensor or a picture of numbers); without, any numbers.
+        classes: the class names; empty where labels are no classes.
         name: what tables and errors call it.
         workers: processes that read ahead; 0 reads in this one.
         mean: of each channel, subtracted on the device.
         std: of each channel, divided by on the device.
+        columns: further per-sample tensors by name, on the CPU; first dimension n.
+        pixels: whether inputs of three dimensions are pixels; False takes them as they are.
 
     Raises:
-        ValueError: if there are no samples, or the first is no image of three dimensions.
+        TypeError: if the first sample is nothing that is read, or a name is no text.
+        ValueError: if there are no samples, the first is out of range, or sizes disagree.
     """
 
     samples: Any
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] = ()
     name: str = "stream"
     workers: int = 2
     mean: Sequence[float] = ()
     std: Sequence[float] = ()
-    _device: torch.device = field(default=torch.device("cpu"), repr=False)
-    _loader: DataLoader | None = field(default=None, init=False, repr=False)
+    columns: Mapping[str, Tensor] = field(default_factory=dict)
+    pixels: bool = True
+    _device: torch.device = CPU
+    _reader: Reader | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
+        self.classes = tuple(self.classes)
+        require_text(self.classes, self.name)
         if len(self.samples) == 0:
             raise ValueError(f"samples of {self.name!r} are empty; at least one is wanted")
-        if self.workers < 0:
-            raise ValueError(f"workers must be at least 0; got {self.workers}")
-        image, _ = _Items(self.samples)[0]
-        if image.ndim != 3:
-            raise ValueError(
-                f"images must have shape (channels, height, width); got {tuple(image.shape)} in {self.name!r}"
-            )
-        self._shape = tuple(image.shape)
-        if len(self.mean) != len(self.std) or len(self.mean) not in (0, self._shape[0]):
-            raise ValueError(
-                f"mean and std must have one number for each of {self._shape[0]} channels; got {len(self.mean)} and "
-                f"{len(self.std)}"
-            )
+        require_count("workers", self.workers, least=0)
+        require_columns(self.columns, len(self), self.name)
+        with same_random_numbers():
+            self._first = self._items[0]
+        if twice := sorted({*self._first} & {*self.columns}):
+            raise ValueError(f"{twice[0]!r} is both in the samples of {self.name!r} and in columns")
+        if len(self.mean) or len(self.std):
+            self._statistics = Statistics(tuple(self.mean), tuple(self.std))
+            self._statistics.require_channels(self.shape, self.name)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -76,133 +93,107 @@ class Stream(Source):
     @property
     def shape(self) -> tuple[int, ...]:
         """Of one sample: (channels, height, width) of an image."""
-        return self._shape
+        return tuple(self._first["inputs"].shape)
+
+    @property
+    def statistics(self) -> Statistics | None:
+        """What the inputs are standardized by; None where they are not."""
+        return self._statistics if len(self.mean) else None
+
+    @property
+    def _labeled(self) -> bool:
+        return "labels" in self._first
+
+    @property
+    def labels(self) -> Tensor | None:
+        """(n, ...), on the CPU; None for an unlabeled set. Unless the samples know them, they are read once."""
+        return self._labels if self._labeled else None
+
+    @cached_property
+    def _labels(self) -> Tensor:
+        known = known_labels(self.samples)
+        return _labels_of(self) if known is None else torch.tensor(known)
+
+    @property
+    def fingerprint(self) -> str:
+        """Class names, statistics, and checksums of what tells the samples from others, some contents among it."""
+        parts = [names_in_words(self.classes), contents_in_words(self._items)]
+        if self.columns:
+            parts.append(f"columns {', '.join(self.columns)} {fingerprint(self.columns.values())}")
+        return ", ".join([*parts, *([f"standardized by {self.statistics}"] if self.statistics else [])])
 
     def to(self, device: str | torch.device) -> Stream:
         """The same data, its batches on another device."""
-        return replace(self, _device=torch.device(device))
+        return self._like_this(_device=torch.device(device))
 
-    def standardized(self, like: Dataset | Stream | None = None, count: int = 2000) -> Stream:
-        """Each channel with mean 0 and deviation 1, by the statistics of ``like`` or of ``count`` of its own samples.
+    def subset(self, index: Tensor | Sequence[int], name: str | None = None) -> Stream:
+        """The samples at ``index``, in that order; see :meth:`Samples.subset`."""
+        index = as_index(index, len(self)).cpu()
+        if not len(index):
+            raise ValueError(f"index selects nothing of {self.name!r}; at least one sample is wanted")
+        columns = {key: column[index] for key, column in self.columns.items()}
+        return replace(self, samples=Chosen(self.samples, index.tolist()), columns=columns, name=name or self.name)
 
-        A random ``count`` of the samples is read to estimate them; a stream that is standardized already passes its
-        statistics on.
+    def unlabeled(self, keep: Sequence[str] = ()) -> Stream:
+        """The same inputs without labels, and of the columns those to ``keep``; see :meth:`Dataset.unlabeled`."""
+        read = [key for key in self._first if key not in ("inputs", "labels")]
+        kept_columns({**dict.fromkeys(read, torch.empty(0)), **self.columns}, keep, self.name)
+        columns = {key: self.columns[key] for key in keep if key in self.columns}
+        return replace(self, samples=Hidden(self.samples, [key for key in keep if key in read]), columns=columns)
+
+    def standardized(self, like: Source | Statistics | None = None, count: int | None = None) -> Stream:
+        """Each channel with mean 0 and deviation 1, by ``like`` or by itself; see :meth:`Dataset.standardized`.
+
+        Args:
+            like: a Dataset, a Stream, or Statistics; None reads this stream once for its own.
+            count: of its own samples, a random so many are read instead.
         """
-        if isinstance(like, Stream) and like.mean:
-            return replace(self, mean=like.mean, std=like.std)
-        if isinstance(like, Dataset):
-            images = like.images
-        else:
-            source = like or self
-            order = torch.randperm(len(source), generator=torch.Generator().manual_seed(fresh(0)))[:count]
-            images = torch.cat([part for part, _ in replace(source, mean=(), std=()).fetch(list(order.split(100)))])
-        mean, std = images.mean(dim=(0, 2, 3)), images.std(dim=(0, 2, 3)).clamp_min(1e-6)
-        return replace(self, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
+        wanted = _some_of(self, count)._statistics_by(like)
+        wanted.require_channels(self.shape, self.name)
+        return self._like_this(mean=wanted.mean, std=wanted.std)
 
-    def fetch(self, indices: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Images and labels, on the device, of each of the ``indices`` in turn."""
-        # Taken, not shared: workers serve one pass at a time, and a second one beside it gets its own.
-        loader, self._loader = self._loader or self._new_loader(), None
-        loader.batch_sampler.indices = [index.tolist() for index in indices]  # type: ignore[union-attr]
-        try:
-            for images, labels in loader:
-                there = images.to(self._device, non_blocking=True)
-                there = there.float() / 255 if there.dtype == torch.uint8 else there.float()
-                if self.mean:
-                    mean, std = (there.new_tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
-                    there = (there - mean) / std
-                yield there, None if labels is None else labels.to(self._device, non_blocking=True)
-        finally:
-            self._loader = loader
+    def _like_this(self, **changed: Any) -> Stream:
+        """This stream with other settings of the batches; labels that were read are kept."""
+        other = replace(self, **changed)
+        if "_labels" in self.__dict__:
+            other.__dict__["_labels"] = self._labels
+        return other
 
-    def _new_loader(self) -> DataLoader:
-        return DataLoader(
-            _Items(self.samples),
-            batch_sampler=_Given(),
-            num_workers=self.workers,
-            collate_fn=_Collate(self.name),
-            pin_memory=self._device.type == "cuda",
-            persistent_workers=self.workers > 0,
-            generator=torch.Generator(),  # else each pass would draw from the state that a checkpoint restores
-        )
+    def _own_statistics(self) -> Statistics:
+        if self._first["inputs"].dtype == torch.int64:
+            raise TypeError(f"standardized() wants inputs (channels, ...); {self.name!r} has whole numbers, or tokens")
+        return Statistics.of_all(fields["inputs"] for fields in _read(self._like_this(mean=(), std=())))
+
+    def fetch(self, indices: Sequence[Tensor]) -> Iterator[Fields]:
+        """Inputs, labels and columns, on the device, of each of the ``indices`` in turn."""
+        if self._reader is None:
+            self._reader = Reader(self._items, self.workers, pinned=self._device.type == "cuda")
+        for index, read in zip(indices, self._reader.read(indices), strict=True):
+            yield self._on_device({**read, **{key: column[index] for key, column in self.columns.items()}})
+
+    def _on_device(self, fields: Mapping[str, Tensor]) -> Fields:
+        there = {key: value.to(self._device, non_blocking=True) for key, value in fields.items()}
+        inputs = there["inputs"].float() / 255 if there["inputs"].dtype == torch.uint8 else there["inputs"]
+        return {**there, "inputs": inputs if self.statistics is None else self.statistics.apply(inputs)}
+
+    @property
+    def _items(self) -> Items:
+        return Items(self.samples, len(self.classes), self.name, self.pixels)
 
 
-class _Items(torch.utils.data.Dataset):
-    """Samples as pairs of a tensor and a number."""
-
-    def __init__(self, samples: Any) -> None:
-        self.samples = samples
-
-    def __getitem__(self, position: int) -> tuple[Tensor, int | None]:
-        image, label = self.samples[position]
-        if not isinstance(image, Tensor):
-            from torchvision.transforms.functional import pil_to_tensor
-
-            image = pil_to_tensor(image)
-        return image, None if label is None else int(label)
-
-    def __len__(self) -> int:
-        return len(self.samples)
+def _read(stream: Stream) -> Iterator[Fields]:
+    """All samples in their order, the same each time."""
+    with same_random_numbers():
+        yield from stream.fetch(torch.arange(len(stream)).split(READ_AT_ONCE))
 
 
-class _Given:
-    """A batch sampler that is told what to sample."""
-
-    indices: list[list[int]] = []  # noqa: RUF012 (replaced, never changed)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return iter(self.indices)
-
-    def __len__(self) -> int:
-        return len(self.indices)
+def _some_of(stream: Stream, count: int | None) -> Stream:
+    """A random so many of the samples; all of them for None."""
+    if count is None:
+        return stream
+    require_count("count", count)
+    return stream.subset(torch.randperm(len(stream), generator=torch.Generator().manual_seed(fresh(0)))[:count])
 
 
-class _Collate:
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __call__(self, items: list[tuple[Tensor, int | None]]) -> tuple[Tensor, Tensor | None]:
-        images, labels = zip(*items, strict=True)
-        sizes = {tuple(image.shape) for image in images}
-        if len(sizes) > 1:
-            raise ValueError(
-                f"images of {self.name!r} must have one shape; got {' and '.join(map(str, sorted(sizes)))}"
-            )
-        return torch.stack(images), None if None in labels else torch.tensor(labels)
-
-
-def stream_folder(
-    path: str | Path,
-    size: int | tuple[int, int],
-    channels: int = 3,
-    classes: Sequence[str] | None = None,
-    workers: int = 2,
-) -> Stream:
-    """Pictures from a folder with one folder for each class, read as they are needed.
-
-    Arguments and errors are those of :func:`~kdutils.data.image_folder`, which keeps all of them in memory; the
-    pictures are the same. A picture that cannot be read is named when its turn comes.
-
-    Args:
-        path: the folder with the class folders.
-        size: pixels a side, or (height, width).
-        channels: 3 for color, 1 for gray.
-        classes: names and order of the classes; None takes the folders, sorted by name.
-        workers: processes that read ahead.
-    """
-    files, labels, names, shape = labeled_files(path, size, channels, classes)
-    return Stream(_Pictures(files, labels, shape, channels), names, Path(path).resolve().name, workers)
-
-
-@dataclass
-class _Pictures:
-    files: list[Path]
-    labels: list[int]
-    size: tuple[int, int]
-    channels: int
-
-    def __getitem__(self, position: int) -> tuple[Tensor, int]:
-        return read_picture(self.files[position], self.size, self.channels), self.labels[position]
-
-    def __len__(self) -> int:
-        return len(self.files)
+def _labels_of(stream: Stream) -> Tensor:
+    return torch.cat([fields["labels"].cpu() for fields in _read(stream)])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from kdutils.data.dataset import Dataset
+from kdutils.data.source import Source
 from kdutils.measure.prediction import predict, require_logits
 
 __all__ = ["Agreement", "agreement", "agreement_of"]
@@ -32,7 +32,7 @@ class Agreement:
 def agreement(
     student: nn.Module,
     teacher: nn.Module,
-    data: Dataset,
+    data: Source,
     batch_size: int = 256,
     device: str | torch.device | None = None,
 ) -> Agreement:
@@ -41,7 +41,7 @@ def agreement(
     Args:
         student: images to logits.
         teacher: images to logits, of the same classes.
-        data: the samples.
+        data: the samples, in memory or streamed.
         batch_size: samples at a time.
         device: where to run; None is where each model is.
 

@@ -7,20 +7,20 @@ from torch import Tensor, nn
 
 from kdutils.checks import require_labels
 from kdutils.data.batch import Batch
-from kdutils.data.dataset import Dataset
+from kdutils.data.source import Source
 from kdutils.measure.running import borrowed
 
-__all__ = ["accuracy", "accuracy_of", "labels_for", "predict", "require_logits"]
+__all__ = ["accuracy", "accuracy_of", "predict", "require_logits"]
 
 
-def predict(model: nn.Module, data: Dataset, batch_size: int = 256, device: str | torch.device | None = None) -> Tensor:
+def predict(model: nn.Module, data: Source, batch_size: int = 256, device: str | torch.device | None = None) -> Tensor:
     """The model's logits for every sample, in the order of the data.
 
     The model runs in evaluation mode and without gradients, and is left as it was.
 
     Args:
         model: images (batch, channels, height, width) to logits (batch, classes).
-        data: the samples; labels are not needed.
+        data: the samples, in memory or streamed; labels are not needed.
         batch_size: samples at a time.
         device: where to run; None is where the model is.
 
@@ -33,53 +33,74 @@ def predict(model: nn.Module, data: Dataset, batch_size: int = 256, device: str 
     rows = []
     with borrowed(model, device) as where:
         for batch in data.batches(min(batch_size, len(data))):
-            logits = Batch(batch.images.to(where), None, batch.index.to(where), batch.classes).run(model)
-            if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(batch):
-                got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-                raise ValueError(f"model must return logits of shape ({len(batch)}, classes); got {got}")
+            logits = _logits(model, batch, where)
+            if logits.ndim != 2:
+                raise ValueError(
+                    f"model must return logits of shape ({len(batch)}, classes); got {tuple(logits.shape)}"
+                )
             rows.append(logits.to(data.device))
     return torch.cat(rows)
 
 
-def accuracy(model: nn.Module, data: Dataset, batch_size: int = 256, device: str | torch.device | None = None) -> float:
-    """Fraction of samples whose largest logit is the one of their label.
+def accuracy(model: nn.Module, data: Source, batch_size: int = 256, device: str | torch.device | None = None) -> float:
+    """Fraction of samples whose largest logit is the one of their label; of masks, the fraction of pixels.
 
     Args:
-        model: images to logits.
-        data: samples with labels.
+        model: images to logits (batch, classes), or (batch, classes, height, width) for masks (batch, height, width).
+        data: samples with labels, in memory or streamed; read once.
         batch_size: samples at a time.
         device: where to run; None is where the model is.
 
     Raises:
-        ValueError: if the data has no labels, or the model has fewer outputs than the data has classes.
+        ValueError: if the data has no labels, the model has fewer outputs than the data has classes, or a logit is
+            NaN or infinite.
     """
-    labels = labels_for("accuracy", data)
-    logits = predict(model, data, batch_size, device)
-    if logits.shape[1] < len(data.classes):
-        raise ValueError(f"model has {logits.shape[1]} outputs for the {len(data.classes)} classes of {data.name!r}")
-    return accuracy_of(logits, labels)
+    right = count = 0
+    with borrowed(model, device) as where:
+        for batch in data.batches(min(batch_size, len(data))):
+            if batch.labels is None:
+                raise ValueError(f"accuracy wants labels; {data.name!r} is unlabeled")
+            logits, labels = _rows(_logits(model, batch, where), batch.labels)
+            outputs, classes = logits.shape[1], len(data.classes)
+            if outputs < classes:
+                raise ValueError(f"model has {outputs} outputs for the {classes} classes of {data.name!r}")
+            right, count = right + _right(logits, labels), count + len(labels)
+    return right / count
 
 
 def accuracy_of(logits: Tensor, labels: Tensor) -> float:
     """Fraction of rows whose largest logit is the one of their label.
 
     Args:
-        logits: (n, classes).
-        labels: (n,) class numbers.
+        logits: (n, classes); or, of masks, (n, classes, height, width).
+        labels: (n,) class numbers; or (n, height, width).
 
     Raises:
         ValueError: if there are no rows, shapes do not fit, a logit is NaN or infinite, or a label is outside the
             classes.
     """
+    return _right(*_rows(logits, labels)) / labels.numel()
+
+
+def _logits(model: nn.Module, batch: Batch, where: torch.device) -> Tensor:
+    """What the model gives for the batch, one row for each sample; it sees no labels."""
+    outputs = Batch(batch.inputs.to(where), None, batch.index.to(where), batch.classes).run(model)
+    if not isinstance(outputs, Tensor) or outputs.ndim < 2 or len(outputs) != len(batch):
+        got = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+        raise ValueError(f"model must return logits of shape ({len(batch)}, classes); got {got}")
+    return outputs
+
+
+def _rows(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits (n, classes, ...) and labels (n, ...) of each place as rows (places, classes) and (places,)."""
+    if logits.ndim > 2 and logits.shape[2:] == labels.shape[1:]:
+        return logits.movedim(1, -1).flatten(0, -2), labels.flatten()
+    return logits, labels
+
+
+def _right(logits: Tensor, labels: Tensor) -> int:
     require_logits(logits, labels)
-    return int((logits.argmax(dim=1) == labels.to(logits.device)).sum()) / len(labels)
-
-
-def labels_for(measure: str, data: Dataset) -> Tensor:
-    """The labels of the data; ValueError if it has none."""
-    if data.labels is None:
-        raise ValueError(f"{measure} wants labels; {data.name!r} is unlabeled")
-    return data.labels
+    return int((logits.argmax(dim=1) == labels.to(logits.device)).sum())
 
 
 def require_logits(logits: Tensor, labels: Tensor | None = None, name: str = "logits") -> None:

@@ -199,7 +199,8 @@ class Cached(Teacher):
         parts = list(torch.from_numpy(np.flatnonzero(missing.any(axis=1))).split(batch_size))
         bar = tqdm(total=int(missing.sum()), disable=not progress, leave=False, unit="picture")
         with bar:
-            for index, (images, _) in zip(parts, data.fetch(parts), strict=True):
+            for index, fields in zip(parts, data.fetch(parts), strict=True):
+                images = fields["inputs"]
                 for view in range(self.views):
                     places = torch.from_numpy(np.flatnonzero(missing[index.numpy(), view]))
                     if len(places) == 0:
@@ -320,8 +321,8 @@ class Cached(Teacher):
 
     def _pictures(self, index: Tensor, view: Tensor) -> Tensor:
         """What the data shows under these numbers, where the data is."""
-        ((images, _),) = self.data.fetch([index])
-        return self._show(images, view, index)
+        (fields,) = self.data.fetch([index])
+        return self._show(fields["inputs"], view, index)
 
     def _show(self, images: Tensor, view: Tensor, index: Tensor) -> Tensor:
         if self.augment is None:

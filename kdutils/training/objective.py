@@ -51,7 +51,7 @@ class Objective(nn.Module):
         """What ``fit(validate=data)`` reports of the learner; of the first number, higher is better."""
         from kdutils.measure import accuracy
 
-        return {"accuracy": accuracy(learner, data)}  # type: ignore[arg-type]
+        return {"accuracy": accuracy(learner, data)}
 
 
 def require_classes(batch: Batch, logits: Tensor, learner: str = "learner") -> None:

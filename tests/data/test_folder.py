@@ -1,11 +1,17 @@
 """The user's own pictures."""
 
+import os
+import subprocess
+import sys
+import warnings
+
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, features
 
-from kdutils.data import image_folder
+from kdutils.data import Dataset, Stream, image_folder, stream_folder
+from kdutils.data.pictures import FORMATS, endings
 
 
 def save(path, color=(255, 0, 0), size=(8, 8), **options):
@@ -101,14 +107,149 @@ def test_transparent_pictures_stand_on_white(tmp_path, mode, channels):
     assert (images * 255).round().view(channels, 3).tolist() == [expected] * channels
 
 
-def test_hidden_and_other_files_are_passed_over(pets):
+def test_hidden_files_are_passed_over_in_silence(pets):
     (pets / ".ipynb_checkpoints").mkdir()
     (pets / "dog" / ".hidden.png").write_bytes(b"")
     save(pets / "dog" / ".ipynb_checkpoints" / "b-checkpoint.png")
     save(pets / "dog" / "more" / ".thumbnails" / "b.png")
-    (pets / "dog" / "notes.txt").write_text("woof")
     (pets / "README").write_text("pets")
-    assert len(image_folder(pets, size=8)) == 3
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(image_folder(pets, size=8)) == 3
+
+
+@pytest.mark.parametrize("load", [image_folder, stream_folder])
+def test_what_is_passed_over_is_counted_and_named_once(pets, load):
+    for number in range(4):
+        (pets / "dog" / f"notes{number}.txt").write_text("woof")
+    (pets / "cat" / "phone.heic").write_bytes(b"")
+    (pets / "cat" / "gone.png").symlink_to(pets / "nowhere.png")
+    with pytest.warns(
+        UserWarning, match=r"6 files or links in .*pets' were passed over.*'cat/gone.png'.* and 3 more"
+    ) as said:
+        assert len(load(pets, size=8)) == 3
+    assert len(said) == 1
+    assert said[0].filename == __file__
+
+
+KINDS = {".jfif": "JPEG", ".jpe": "JPEG", ".tga": "TGA", ".pbm": "PPM", ".jp2": "JPEG2000", ".avif": "AVIF"}
+
+
+@pytest.mark.parametrize("ending", KINDS)
+def test_pictures_of_every_format_that_pillow_reads_are_read(tmp_path, ending):
+    if ending in (".jp2", ".avif") and not features.check({".jp2": "jpg_2000", ".avif": "avif"}[ending]):
+        pytest.skip("this Pillow cannot write the format")
+    save(tmp_path / "one" / "a.png")
+    Image.new("1" if ending == ".pbm" else "RGB", (8, 8)).save(tmp_path / "one" / f"b{ending.upper()}", KINDS[ending])
+    assert len(image_folder(tmp_path, size=8)) == 2
+    assert ending in endings()
+
+
+def test_linked_folders_are_read_once_and_loops_end(tmp_path):
+    root = tmp_path / "train"
+    save(root / "a" / "0.png")
+    save(root / "b" / "0.png")
+    save(tmp_path / "elsewhere" / "1.png")
+    save(tmp_path / "elsewhere" / "deeper" / "2.png")
+    (root / "a" / "more").symlink_to(tmp_path / "elsewhere")
+    (root / "a" / "more again").symlink_to(tmp_path / "elsewhere")
+    (root / "a" / "self").symlink_to(root / "a")
+    (tmp_path / "elsewhere" / "deeper" / "back").symlink_to(tmp_path / "elsewhere")
+    (root / "b" / "up").symlink_to(root)
+    with pytest.warns(UserWarning, match="1 files or links .*: 'b/up'"):
+        data = image_folder(root, size=8)
+    assert torch.bincount(data.labels).tolist() == [3, 1]
+
+
+def test_a_class_folder_may_be_a_link(tmp_path):
+    save(tmp_path / "elsewhere" / "1.png")
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "a").symlink_to(tmp_path / "elsewhere")
+    assert len(image_folder(tmp_path / "train", size=8)) == 1
+
+
+EPS = b"""%!PS-Adobe-3.0 EPSF-3.0
+%%BoundingBox: 0 0 8 8
+%%EndComments
+{} loop
+%%EOF
+"""
+
+
+@pytest.mark.parametrize(
+    "load", [image_folder, lambda path, size: list(stream_folder(path, size, workers=0).batches(1))]
+)
+def test_a_picture_runs_no_program_whatever_its_name(tmp_path, load, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("a program was started")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat" / "a.png").write_bytes(EPS)
+    with Image.open(tmp_path / "cat" / "a.png") as picture:
+        assert picture.format == "EPS", "without a list of formats, Pillow takes the program for a picture"
+    with pytest.raises(OSError, match=r"picture '.*a\.png' cannot be read \(cannot identify image file"):
+        load(tmp_path, 8)
+
+
+def test_no_format_that_is_read_starts_programs():
+    program = (
+        "import sys, importlib; before = {*sys.modules}; import kdutils.data.pictures as p; p.endings(); "
+        "print([kind for kind in ('EPS', 'WMF', 'FPX', 'MIC', 'HDF5', 'GRIB', 'BUFR') if kind in p._formats()])"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+    assert "EPS" not in FORMATS
+
+
+@pytest.mark.parametrize("load", [image_folder, stream_folder])
+def test_a_picture_with_too_many_pixels_is_named_before_it_is_decoded(tmp_path, load, monkeypatch):
+    save(tmp_path / "cat" / "wide.png", size=(40, 30))
+    monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("it was decoded"))
+    message = r"picture '.*wide\.png' cannot be read \(it has 40×30 = 1,200 pixels, more than most_pixels=1,199\)"
+    with pytest.raises(OSError, match=message):
+        load(tmp_path, 8, most_pixels=1199)
+
+
+def test_a_picture_of_the_most_pixels_is_read_and_the_usual_limit_holds(tmp_path):
+    save(tmp_path / "cat" / "wide.png", size=(40, 30))
+    assert len(image_folder(tmp_path, 8, most_pixels=1200)) == 1
+    Image.new("1", (8001, 8001)).save(tmp_path / "cat" / "wide.png")
+    with pytest.raises(OSError, match=r"8,001×8,001 = 64,016,001 pixels, more than most_pixels=64,000,000"):
+        image_folder(tmp_path, 8)
+
+
+def test_names_that_no_record_can_hold_are_refused_when_the_data_is_loaded(tmp_path):
+    try:
+        os.mkdir(os.fsencode(tmp_path) + b"/caf\xe9")
+    except OSError:
+        pytest.skip("this file system takes only UTF-8")
+    broken = os.fsdecode(b"caf\xe9")
+    save(tmp_path / broken / "0.png")
+    save(tmp_path / "tea" / "0.png")
+    for load in (image_folder, stream_folder):
+        with pytest.raises(ValueError, match=r"class name 'caf\\udce9' is not UTF-8, and no record can hold it"):
+            load(tmp_path, size=8)
+    save(tmp_path / broken / "cat" / "0.png")
+    with pytest.raises(ValueError, match=r"name 'caf\\udce9' is not UTF-8"):
+        image_folder(tmp_path / broken, size=8, classes=("cat",))
+    for make in (
+        lambda names: Dataset(torch.zeros(1, 1, 2, 2), None, names),
+        lambda names: Stream([(torch.zeros(1, 2, 2), 0)], names, workers=0),
+    ):
+        with pytest.raises(ValueError, match="is not UTF-8"):
+            make((broken,))
+
+
+def test_a_file_whose_name_is_not_utf8_is_read_and_told_apart(tmp_path):
+    save(tmp_path / "cat" / "0.png")
+    try:
+        os.rename(tmp_path / "cat" / "0.png", os.fsencode(tmp_path / "cat") + b"/caf\xe9.png")
+    except OSError:
+        pytest.skip("this file system takes only UTF-8")
+    stream = stream_folder(tmp_path, 8, workers=0)
+    assert stream.fingerprint.encode()
+    assert len(next(stream.batches(1))) == 1
 
 
 def test_a_folder_below_a_hidden_one_is_read(tmp_path):

@@ -23,7 +23,7 @@ from PIL import Image
 from scipy.io import savemat
 from torchvision import datasets
 
-from kdutils.data import ChecksumError, cifar10, cifar100, fashion_mnist, full, mnist, omniglot, svhn, usps
+from kdutils.data import ChecksumError, cifar10, cifar100, download, fashion_mnist, full, mnist, omniglot, svhn, usps
 
 md5 = lambda content: hashlib.md5(content).hexdigest()  # noqa: E731
 
@@ -31,7 +31,7 @@ md5 = lambda content: hashlib.md5(content).hexdigest()  # noqa: E731
 def idx(array, name):
     """A file in MNIST's format, gzipped as the real ones are: with its name and a time in the header."""
     header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
-    time = full.FASHION_MNIST_PACKED[name.split("-")[0]]
+    time = download.FASHION_MNIST_PACKED[name.split("-")[0]]
     named = struct.pack("<4sIBB", b"\x1f\x8b\x08\x08", time, 0, 3) + name.removesuffix(".gz").encode() + b"\0"
     return named + gzip.compress(header + array.tobytes())[10:]
 
@@ -242,7 +242,7 @@ def test_a_read_only_folder_that_has_the_data_will_do(digits, root, monkeypatch)
     def refuse(*_):
         raise PermissionError("nothing may be written")
 
-    monkeypatch.setattr(full, "require_folder", refuse)
+    monkeypatch.setattr(download, "require_folder", refuse)
     assert len(mnist()) == 5
 
 

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from kdutils.data import glyphs, scripts
 from kdutils.data.draws import Draws
-from kdutils.data.glyphs import FONT_DRAWS, FONTS, TEST_FONTS, TRAIN_FONTS, _bitmaps, _blur, _thicken
+from kdutils.data.fonts import bitmaps_of
+from kdutils.data.glyphs import FONT_DRAWS, FONTS, TEST_FONTS, TRAIN_FONTS
+from kdutils.data.strokes import blurred, thicken
 
 CRISP = {
     "rotation": 0,
@@ -120,7 +122,7 @@ def test_fonts_can_be_named():
 
 def test_no_character_of_any_font_is_clipped_or_off_center():
     classes = (*string.digits, *string.ascii_letters, *"ЖЩგմא")
-    bitmaps, present = _bitmaps(classes, FONTS, 32)
+    bitmaps, present = bitmaps_of(classes, FONTS, 32)
     for image in bitmaps[present]:
         top, bottom, left, right = ink_box(image)
         assert min(top, left) >= 1
@@ -130,7 +132,7 @@ def test_no_character_of_any_font_is_clipped_or_off_center():
 
 
 def test_capitals_of_every_font_are_equally_high():
-    bitmaps, _ = _bitmaps(("H",), FONTS, 64)
+    bitmaps, _ = bitmaps_of(("H",), FONTS, 64)
     heights = [bottom - top + 1 for top, bottom, _, _ in map(ink_box, bitmaps[:, 0])]
     assert max(heights) - min(heights) <= 2
 
@@ -206,9 +208,9 @@ def test_blur_is_a_gaussian_of_its_sigma():
     image[:, :, 16, 16] = 1
     image[:, :, 12, 20] = 0.5
     sigma = torch.tensor([0.0, 0.8, 2.0])
-    for blurred, one, deviation in zip(_blur(image, sigma), image, sigma.tolist(), strict=True):
+    for soft, one, deviation in zip(blurred(image, sigma), image, sigma.tolist(), strict=True):
         expected = gaussian_filter(one[0].double().numpy(), deviation, truncate=8, mode="constant")
-        torch.testing.assert_close(blurred[0].double(), torch.from_numpy(expected), atol=1e-4, rtol=0)
+        torch.testing.assert_close(soft[0].double(), torch.from_numpy(expected), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("amount", [-2, -1, 0, 1, 2])
@@ -219,14 +221,14 @@ def test_whole_pixels_of_thickening_are_the_morphology_of_scipy(amount):
     filtered = grey_dilation if amount > 0 else grey_erosion
     width = 2 * abs(amount) + 1
     expected = filtered(image[0, 0].numpy(), size=(width, width), mode="constant", cval=0.0)
-    found = _thicken(image, torch.tensor([float(amount)]), (-2.0, 2.0))
+    found = thicken(image, torch.tensor([float(amount)]), (-2.0, 2.0))
     assert torch.equal(found[0, 0], torch.from_numpy(expected))
 
 
 def test_half_a_pixel_of_thickening_lies_halfway():
     image = torch.zeros(1, 1, 9, 9)
     image[..., 4, 4] = 1
-    half, whole = (_thicken(image, torch.tensor([amount]), (0.0, 1.0)) for amount in (0.5, 1.0))
+    half, whole = (thicken(image, torch.tensor([amount]), (0.0, 1.0)) for amount in (0.5, 1.0))
     torch.testing.assert_close(half, (image + whole) / 2)
 
 

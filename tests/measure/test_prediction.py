@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from kdutils.data import Dataset
 from kdutils.measure import accuracy, accuracy_of, predict
 from kdutils.training.teachers import Frozen, Recorded
 
@@ -162,3 +163,22 @@ def test_a_model_with_more_outputs_than_classes_is_measured(blobs, linear):
 def test_logits_and_labels_that_do_not_fit_are_named(logits, labels, message):
     with pytest.raises(ValueError, match=message):
         accuracy_of(logits, labels)
+
+
+def test_accuracy_of_masks_is_the_fraction_of_right_pixels():
+    logits = torch.zeros(2, 3, 2, 2)
+    logits[:, 1] = 1
+    masks = torch.tensor([[[1, 1], [0, 2]], [[1, 1], [1, 1]]])
+    assert accuracy_of(logits, masks) == 6 / 8
+    data = Dataset(logits, masks, ("a", "b", "c"))
+    assert accuracy(nn.Identity(), data, batch_size=1) == 6 / 8
+    with pytest.raises(ValueError, match=r"logits of shape \(2, classes\); got \(2, 3, 2, 2\)"):
+        predict(nn.Identity(), data)
+
+
+def test_grad_mode_and_training_mode_are_back_when_a_measure_is_refused(blobs, linear):
+    model = linear(classes=2).train()
+    with pytest.raises(ValueError, match="model has 2 outputs"):
+        accuracy(model, blobs(classes=3))
+    assert torch.is_grad_enabled()
+    assert model.training

@@ -171,7 +171,9 @@ def test_few_views_are_cached_whole_after_few_epochs(blobs, linear, tmp_path):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_stream_is_cached_like_the_data_in_memory(blobs, linear, tmp_path, workers):
     data, teacher = blobs(n=40), linear(seed=1)
-    stream = Stream(list(zip(data.images, data.labels.tolist(), strict=True)), data.classes, "s", workers=workers)
+    stream = Stream(
+        list(zip(data.images, data.labels.tolist(), strict=True)), data.classes, "s", workers=workers, pixels=False
+    )
     live, _ = trained(linear(), teacher, data)
     cached = Cached(teacher, stream, augment=VIEWS, folder=tmp_path, dtype=torch.float32)
     torch.testing.assert_close(trained(linear(), cached, stream)[0], live, atol=1e-6, rtol=1e-5)

@@ -16,8 +16,8 @@ from torch import nn
 import kdutils as kd
 from kdutils.data.batch import Batch
 from kdutils.data.draws import Draws, mixed_seed
-from kdutils.training.run import CHECK_EVERY
 from kdutils.training.interrupts import interrupts_raise
+from kdutils.training.run import CHECK_EVERY
 
 
 def weights(model: nn.Module) -> torch.Tensor:

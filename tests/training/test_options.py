@@ -10,8 +10,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import kdutils as kd
 from kdutils.data import augment
-from kdutils.training.run import CHECK_EVERY
 from kdutils.training.optimize import steps
+from kdutils.training.run import CHECK_EVERY
 
 
 def weights(model: nn.Module) -> torch.Tensor:

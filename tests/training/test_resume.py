@@ -218,7 +218,9 @@ def test_ctrl_c_leaves_a_checkpoint_to_go_on_from(blobs, normed, tmp_path):
 
 def test_a_stream_is_taken_up_within_an_epoch(blobs, normed, tmp_path):
     data = blobs()
-    stream = kd.data.Stream(list(zip(data.images, data.labels.tolist(), strict=True)), data.classes, workers=0)
+    stream = kd.data.Stream(
+        list(zip(data.images, data.labels.tolist(), strict=True)), data.classes, workers=0, pixels=False
+    )
 
     class Stopping(kd.Supervised):
         def forward(self, batch):

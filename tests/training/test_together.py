@@ -226,7 +226,7 @@ def test_each_seed_may_have_data_of_its_own(both, blobs):
 def test_a_stream_feeds_all_seeds_at_once(both, blobs, workers):
     data = blobs(n=60)
     samples = list(zip(data.images, data.labels.tolist(), strict=True))
-    stream = Stream(samples, data.classes, "stream", workers=workers)
+    stream = Stream(samples, data.classes, "stream", workers=workers, pixels=False)
     assert_same(*both(lambda seed: kd.Supervised(plain()), stream, seeds=(1, 2), epochs=2))
 
 

@@ -6,23 +6,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
+from numbered import numbered, positions
 
-from kdutils.data import Batch, Dataset, augment
-from kdutils.data.source import Part
-
-
-def numbered(labels, classes=None):
-    """A data set whose pixel (0, 0, 0) is the position of the sample."""
-    labels = torch.as_tensor(labels)
-    images = torch.arange(len(labels)).float().view(-1, 1, 1, 1).expand(-1, 1, 2, 2).contiguous()
-    classes = classes or int(labels.max()) + 1
-    rows = torch.arange(len(labels))
-    return Dataset(images, labels, tuple(str(i) for i in range(classes)), "numbered", {"row": rows})
-
-
-def positions(dataset):
-    return dataset.images[:, 0, 0, 0].int().tolist()
+from kdutils.data import Dataset
 
 
 @st.composite
@@ -110,108 +96,6 @@ def test_few_names_the_class_that_has_too_few():
         numbered([0, 1]).unlabeled().few(1)
 
 
-@given(st.integers(1, 40), st.integers(1, 40), st.booleans())
-def test_batches_cover_every_sample_once(count, batch_size, shuffle):
-    data = numbered(torch.arange(count) % 2, classes=2)
-    if batch_size > count:
-        with pytest.raises(ValueError, match=f"={batch_size} is larger than the data: 'numbered' has {count} samples"):
-            next(data.batches(batch_size))
-        return
-    seen = []
-    for batch in data.batches(batch_size, shuffle=shuffle, seed=3):
-        assert batch.index.tolist() == batch.images[:, 0, 0, 0].int().tolist()
-        assert batch.labels.tolist() == [position % 2 for position in batch.index.tolist()]
-        seen += batch.index.tolist()
-    assert sorted(seen) == list(range(count))
-
-
-def test_drop_last_leaves_only_full_batches():
-    data = numbered(torch.arange(10) % 2)
-    assert [len(batch) for batch in data.batches(4, drop_last=True)] == [4, 4]
-    assert [len(batch) for batch in data.batches(5, drop_last=True)] == [5, 5]
-    assert [len(batch) for batch in data.batches(4)] == [4, 4, 2]
-
-
-def test_a_batch_of_no_samples_is_refused():
-    with pytest.raises(ValueError, match="batch_size must be at least 1; got 0"):
-        next(numbered([0, 1]).batches(0))
-
-
-def test_the_order_follows_seed_and_epoch_and_leaves_the_global_random_state_alone():
-    data = numbered(torch.arange(30) % 2)
-
-    def order(seed, epoch=0):
-        batches = data.batches(7, shuffle=True, seed=seed, epoch=epoch)
-        return [i for batch in batches for i in batch.index.tolist()]
-
-    before = torch.get_rng_state()
-    assert order(1) == order(1)
-    assert len({tuple(order(seed, epoch)) for seed in (1, 2) for epoch in (0, 1)}) == 4
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-@given(st.integers(2, 40), st.integers(1, 12), st.integers(0, 5), st.integers(1, 4))
-def test_parts_of_a_pass_are_the_pass(count, batch_size, first, shards):
-    data = numbered(torch.arange(count) % 2)
-    batch_size = min(batch_size, count)
-    options = {"shuffle": True, "seed": 5, "augment": augment.noise(1.0)}
-    whole = list(data.batches(batch_size, **options))[first:]
-    parts = [list(data.batches(batch_size, **options, part=Part(first, shard, shards))) for shard in range(shards)]
-    for together, *apart in zip(whole, *parts, strict=True):
-        assert torch.equal(together.images, torch.cat([part.images for part in apart]))
-        assert torch.equal(together.labels, torch.cat([part.labels for part in apart]))
-        assert {part.of for part in apart} == {len(together)}
-        sizes = [len(part) for part in apart]
-        assert max(sizes) - min(sizes) <= 1
-
-
-def test_a_batch_in_parts_holds_the_same_samples():
-    (batch,) = numbered(torch.arange(10) % 2).batches(10)
-    pieces = batch.parts(3)
-    assert [len(piece) for piece in pieces] == [4, 3, 3]
-    assert torch.equal(torch.cat([piece.images for piece in pieces]), batch.images)
-    assert all(piece.of == 10 for piece in pieces)
-
-
-def test_a_batch_keeps_its_views_for_a_teacher_that_was_asked_before():
-    data = numbered(torch.arange(8) % 2)
-    views = augment.flip()
-    (batch,) = data.batches(8, shuffle=True, augment=views)
-    plain = data.images[batch.index]
-    assert torch.equal(batch.images, views.show(plain, batch.host_view, batch.index))
-    assert batch.host_view.tolist() != [0] * 8
-
-
-def test_each_pass_over_the_data_augments_anew_and_reproducibly():
-    data = numbered(torch.zeros(8, dtype=torch.long))
-
-    def passes(seed):
-        return [
-            torch.cat([b.images for b in data.batches(3, seed=seed, epoch=epoch, augment=augment.noise(1.0))])
-            for epoch in range(2)
-        ]
-
-    first, second = passes(0)
-    assert not torch.equal(first, second)
-    assert torch.equal(torch.stack([first, second]), torch.stack(passes(0)))
-    assert torch.equal(data.images, numbered(torch.zeros(8, dtype=torch.long)).images)
-
-
-def test_a_batch_runs_each_model_once():
-    class Counting(nn.Module):
-        calls = 0
-
-        def forward(self, images):
-            self.calls += 1
-            return images.sum()
-
-    batch = Batch(torch.ones(2, 1, 2, 2), None, torch.arange(2), 1)
-    one, two = Counting(), Counting()
-    assert batch.run(one) is batch.run(one)
-    batch.run(two)
-    assert (one.calls, two.calls) == (1, 1)
-
-
 def test_batches_of_unlabeled_data_carry_no_labels():
     hidden = numbered([0, 1, 0]).unlabeled()
     assert hidden.labels is None
@@ -253,25 +137,6 @@ def test_a_subset_outside_the_data_is_refused(index):
 def test_an_empty_subset_is_refused():
     with pytest.raises(ValueError, match="empty"):
         numbered([0, 1]).subset([])
-
-
-def test_standardizing_uses_the_statistics_of_the_training_set():
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.zeros(50, dtype=torch.long)
-    train = Dataset(3 + 2 * torch.randn(50, 2, 3, 3, generator=generator), labels, ("a",))
-    test = Dataset(torch.randn(50, 2, 3, 3, generator=generator), labels, ("a",))
-    itself = train.standardized().images
-    torch.testing.assert_close(itself.mean(dim=(0, 2, 3)), torch.zeros(2), atol=1e-5, rtol=0)
-    torch.testing.assert_close(itself.std(dim=(0, 2, 3)), torch.ones(2))
-    for channel in range(2):
-        mean, std = train.images[:, channel].mean(), train.images[:, channel].std()
-        expected = (test.images[:, channel] - mean) / std
-        torch.testing.assert_close(test.standardized(like=train).images[:, channel], expected)
-
-
-def test_a_constant_channel_standardizes_to_zeros():
-    data = Dataset(torch.full((3, 1, 2, 2), 0.5), None, ("a",))
-    assert torch.equal(data.standardized().images, torch.zeros(3, 1, 2, 2))
 
 
 def test_data_moves_as_a_whole(monkeypatch):
