@@ -42,6 +42,7 @@ def held(folder: Path | None, main: bool) -> Iterator[None]:
     try:
         yield
     finally:
+        Path(lock.lock_file).unlink(missing_ok=True)  # while it is held: nobody else can have it
         lock.release()
 
 

@@ -53,8 +53,10 @@ def in_words(objective: nn.Module, tensors: bool = True) -> dict[str, str]:
             for key, value in vars(module).items()
             if key[0] != "_" and key not in NOT_SETTINGS and not isinstance(value, Tensor)
         }
-        loose = {key: value for key, value in vars(module).items() if isinstance(value, Tensor)} | {
-            key: value for key, value in module._buffers.items() if value is not None and start + key not in kept
+        loose = {key: value for key, value in vars(module).items() if isinstance(value, Tensor) and key[0] != "_"} | {
+            key: value
+            for key, value in module._buffers.items()
+            if value is not None and key[0] != "_" and start + key not in kept
         }
         parts = [module.extra_repr().replace("\n", " "), *(f"{key}={_plain(value)}" for key, value in public.items())]
         if tensors:
@@ -104,9 +106,10 @@ def require_apart(objective: nn.Module) -> None:
     held = {id(parameter): name for name, parameter in reversed(every) if name.startswith(fixed)}
     shared = [name for name, parameter in every if not name.startswith(fixed) and id(parameter) in held]
     if fixed and shared:
-        first = dict(every)[shared[0]]
+        values = dict(every)
+        first, count = values[shared[0]], len({id(values[name]) for name in shared})
         raise ValueError(
-            f"the teacher and what is trained share {len(shared)} parameters, which are frozen with the teacher: "
+            f"the teacher and what is trained share {count} parameters, which are frozen with the teacher: "
             f"{shared[0]!r} is {held[id(first)]!r}. Make the teacher of copy.deepcopy(model), and call "
             "requires_grad_(True) on what is to be trained"
         )

@@ -32,7 +32,8 @@ def test_a_batch_in_parts_takes_the_same_step(blobs, linear):
 
 
 def test_the_norm_of_the_gradient_is_clipped(blobs, linear):
-    options = {"epochs": 1, "batch_size": 96, "optimizer": lambda p: torch.optim.SGD(p, lr=1.0), "schedule": "constant"}
+    options = {"epochs": 1, "batch_size": 96, "optimizer": torch.optim.SGD, "schedule": "constant"}
+    options["learning_rate"] = 1.0
     before = weights(linear())
     free, _ = trained(blobs(), linear(), **options)
     clipped, _ = trained(blobs(), linear(), **options, clip=0.01)

@@ -174,12 +174,12 @@ def soft(seed=1, **options):
 @pytest.mark.parametrize(
     ("other", "what"),
     [
-        (lambda model, other: kd.Supervised(model), "objective was"),
+        (lambda model, other: kd.Supervised(model), "objective 'objective' was"),
         (
             soft(temperature=2.0),
             "objective 'objective' was SoftTargets.temperature=4.0.* is SoftTargets.temperature=2.0",
         ),
-        (soft(weight=0.5), "objective was"),
+        (soft(weight=0.5), "objective 'objective' was"),
         (soft(seed=2), "teachers was"),
     ],
 )

@@ -41,7 +41,7 @@ class LoRA(nn.Module):
 
     down: nn.Linear | nn.Conv2d
     up: nn.Linear | nn.Conv2d
-    kept: Tensor | None
+    _kept: Tensor | None
 
     def __init__(self, base: nn.Linear | nn.Conv2d, rank: int = 4, alpha: float | None = None) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class LoRA(nn.Module):
         self.scale = (rank if alpha is None else alpha) / rank
         nn.init.normal_(self.down.weight, std=1 / math.sqrt(inputs))
         nn.init.zeros_(self.up.weight)
-        self.register_buffer("kept", None, persistent=False)
+        self.register_buffer("_kept", None, persistent=False)
         # A state dict holds the layer and its update apart, merged or not: one that is loaded counts it once.
         self.register_state_dict_post_hook(_state_apart)
         self.register_load_state_dict_pre_hook(_unmerged_first)
@@ -73,7 +73,7 @@ class LoRA(nn.Module):
     @property
     def merged(self) -> bool:
         """Whether the update is in the weight now."""
-        return self.kept is not None
+        return self._kept is not None
 
     @property
     def weight(self) -> Tensor:
@@ -101,15 +101,15 @@ class LoRA(nn.Module):
     def merge(self) -> None:
         """Put the update into the weight: inference then costs what it cost before."""
         if not self.merged:
-            self.kept = self.base.weight.detach().clone()
+            self._kept = self.base.weight.detach().clone()
             self.base.weight += self.delta()
 
     @torch.no_grad()
     def unmerge(self) -> None:
         """Take the update out again; the weight is what it was, bit for bit."""
-        if self.kept is not None:
-            self.base.weight.copy_(self.kept)
-            self.kept = None
+        if self._kept is not None:
+            self.base.weight.copy_(self._kept)
+            self._kept = None
 
 
 def with_lora(
@@ -214,8 +214,8 @@ def _require_own_weight(model: nn.Module, path: str, layer: nn.Module) -> None:
 
 
 def _state_apart(layer: LoRA, state: dict[str, Any], prefix: str, _: Any) -> None:
-    if layer.kept is not None:
-        state[f"{prefix}base.weight"] = layer.kept
+    if layer._kept is not None:
+        state[f"{prefix}base.weight"] = layer._kept
 
 
 def _unmerged_first(layer: LoRA, *_: Any) -> None:

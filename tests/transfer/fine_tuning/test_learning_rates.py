@@ -31,7 +31,7 @@ def test_one_step_moves_each_block_by_its_rate(cnn, blobs):
     data = blobs(n=32)
     rates = layerwise_rates(cnn, 0.25)
     plain = copy.deepcopy(cnn)
-    options = {"epochs": 1, "batch_size": 32, "optimizer": lambda groups: torch.optim.SGD(groups, lr=0.1)}
+    options = {"epochs": 1, "batch_size": 32, "optimizer": torch.optim.SGD, "learning_rate": 0.1}
     before = train(plain, data, **options)
     train(cnn, data, rates=rates, **options)
     for name, start in before.items():
