@@ -208,5 +208,5 @@ def test_a_model_that_returns_more_than_logits_is_refused_with_the_type(blobs, w
         def forward(self, x):
             return wrap(super().forward(x.flatten(1)))
 
-    with pytest.raises(TypeError, match="learner gives a (tuple|dict), and one tensor of logits is wanted"):
+    with pytest.raises(TypeError, match=r"learner gives a (tuple|dict), and one tensor of logits is wanted"):
         kd.fit(kd.Supervised(Wrapped(16, 3)), blobs(), epochs=1, progress=False)
