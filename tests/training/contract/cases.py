@@ -1,0 +1,211 @@
+"""What each of the objectives is trained on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import kdutils as kd
+from kdutils.data import Beside, Dataset, Episodes, Source, Tasks
+from kdutils.data.augment import affine, chain, noise
+from kdutils.data.draws import Draws
+from tests.training.contract import objectives as made
+
+OPTIONS: dict[str, Any] = {"epochs": 2, "batch_size": 16, "progress": False, "device": "cpu", "learning_rate": 1e-2}
+
+SUMMED = {"optimizer": "sgd"}
+"""Where trainings that sum in another order are compared: Adam makes a step of a gradient that is nothing but rounding,
+as that of a bias which the loss does not see."""
+
+COMPARES = "the loss compares samples, and a part sees only its own"
+
+
+def blobs(n: int = 96, classes: int = 3, seed: int = 0, shift: float = 0.0) -> Dataset:
+    """Noisy class centers as pictures 1×4×4."""
+    generator = torch.Generator().manual_seed(seed)
+    centers = torch.randn(classes, 1, 4, 4, generator=torch.Generator().manual_seed(99))
+    labels = torch.arange(n) % classes
+    pictures = centers[labels] + shift + 0.5 * torch.randn(n, 1, 4, 4, generator=generator)
+    return Dataset(pictures, labels, tuple("abcdefghij"[:classes]), f"blobs {seed}")
+
+
+def shapes(n: int = 96) -> Dataset:
+    """Pictures 1×8×8 with a class for each pixel."""
+    pictures = torch.randn(n, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    masks = (pictures[:, 0] > 0).long() + (pictures[:, 0] > 1).long()
+    return Dataset(pictures, masks, ("low", "middle", "high"), "shapes")
+
+
+def counting(n: int = 96, length: int = 12) -> Dataset:
+    """Rows of tokens that count on by one, two or three, with a prompt and an end."""
+    generator = torch.Generator().manual_seed(0)
+    start, step = torch.randint(11, (n, 1), generator=generator), torch.randint(1, 4, (n, 1), generator=generator)
+    ends = torch.randint(6, length + 1, (n,), generator=generator)
+    prompt = torch.randint(1, 4, (n,), generator=generator)
+    columns = {"length": ends, "prompt": prompt, "weight": ends - prompt}
+    return Dataset((start + step * torch.arange(length)) % 11, name="counting", columns=columns)
+
+
+def sinusoid(draws: Draws) -> dict[str, Any]:
+    """Ten known points of a sine wave of each task's own height and phase, and ten that are asked for."""
+    height, phase = 0.1 + 4.9 * draws.uniform(1, 1), math.pi * draws.uniform(1, 1)
+    x = 10 * draws.uniform(20, 1) - 5
+    y = height * (x - phase).sin()
+    return {"inputs": x[:, 10:], "labels": y[:, 10:], "support": {"inputs": x[:, :10], "labels": y[:, :10]}}
+
+
+def pair() -> Beside:
+    """Two domains of unequal size, the second without labels."""
+    return Beside(blobs(), target=blobs(70, seed=1, shift=0.5).unlabeled())
+
+
+def few() -> Beside:
+    """Many samples without labels, a strong view of each, and half as many with labels."""
+    return Beside(blobs().unlabeled(), strong=chain(affine(), noise(0.2)), labelled=(blobs(24, seed=3), 0.5))
+
+
+def twice() -> Beside:
+    """Two views of each sample."""
+    return Beside(blobs().unlabeled(), again=affine())
+
+
+def episodes(seed: int = 0) -> Episodes:
+    """Three ways, one shot, of six classes."""
+    return Episodes(blobs(120, classes=6, seed=seed), ways=3, shots=1, queries=4, count=96)
+
+
+def seeded(make: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
+    """A model of a seed."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return make()
+
+
+def network(seed: int = 0, norm: bool = False) -> nn.Module:
+    """Body (8 features) and head; with BatchNorm and dropout, or with neither, so that parts add up exactly."""
+
+    def make() -> nn.Module:
+        middle: list[nn.Module] = [nn.BatchNorm2d(4), nn.Dropout(0.2)] if norm else []
+        body = [nn.Conv2d(1, 4, 3, padding=1), *middle, nn.Tanh(), nn.Flatten(), nn.Linear(64, 8), nn.Tanh()]
+        return nn.Sequential(nn.Sequential(*body), nn.Linear(8, 3))
+
+    return seeded(make, seed)
+
+
+def segmenter(seed: int = 0, width: int = 4) -> nn.Module:
+    """Logits of three classes for each pixel."""
+    return seeded(lambda: nn.Sequential(nn.Conv2d(1, width, 3, padding=1), nn.Tanh(), nn.Conv2d(width, 3, 1)), seed)
+
+
+def flat(inputs: int, outputs: int) -> nn.Module:
+    """A network without BatchNorm, whose gradient vmap can take."""
+    return seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(inputs, 8), nn.Tanh(), nn.Linear(8, outputs)))
+
+
+def waves() -> nn.Module:
+    """From points to heights."""
+    return seeded(lambda: nn.Sequential(nn.Linear(1, 16), nn.Tanh(), nn.Linear(16, 1)))
+
+
+def words(seed: int = 0) -> nn.Module:
+    """A small sequence model."""
+    return seeded(made.Words, seed)
+
+
+@dataclass(frozen=True)
+class Case:
+    """An objective and its data.
+
+    Attributes:
+        objective: made of a network maker.
+        source: what it is trained on.
+        options: of ``fit``, beside :data:`OPTIONS`.
+        inexact: why two parts of a batch do not add up to the whole; empty where they do.
+        without: the same objective without its essential part, where the case names one.
+    """
+
+    objective: Callable[[Callable[..., nn.Module]], kd.Objective]
+    source: Callable[[], Source]
+    options: dict[str, Any] = field(default_factory=dict)
+    inexact: str = ""
+    without: Callable[[Callable[..., nn.Module]], kd.Objective] | None = None
+
+    def built(self, net: Callable[..., nn.Module] = network) -> kd.Objective:
+        """The objective with a start of its own."""
+        return seeded(lambda: self.objective(net), 7)  # type: ignore[return-value]
+
+
+def mse(answers: Tensor, wanted: Tensor) -> Tensor:
+    """Mean squared error."""
+    return F.mse_loss(answers, wanted)
+
+
+Net = Callable[..., nn.Module]
+
+
+def dann(net: Net, adversarial: bool = True) -> kd.Objective:
+    """Domain-adversarial, or not."""
+    return made.DANN(net(), 8, adversarial)
+
+
+def maml(learner: Callable[[], nn.Module], loss: Callable[[Tensor, Tensor], Tensor], rate: float) -> Any:
+    """A maker of the objective."""
+    return lambda net: made.MAML(learner(), loss, rate)
+
+
+def classifier() -> nn.Module:
+    """Of three ways."""
+    return flat(16, 3)
+
+
+CHANGED, LITTLE, MIRRORED = {"augment": affine()}, {"augment": noise(0.05)}, {"augment": made.FlipBoth()}
+
+CASES = {
+    "DANN": Case(dann, pair, CHANGED, without=lambda net: dann(net, False)),
+    "MMD": Case(lambda net: made.MMD(net()), pair, inexact=COMPARES, without=lambda net: made.MMD(net(), 0.0)),
+    "FixMatch": Case(lambda net: made.FixMatch(net()), few, LITTLE, without=lambda net: made.FixMatch(net(), 1.1)),
+    "Mean Teacher": Case(
+        lambda net: made.MeanTeacher(net()), few, LITTLE, without=lambda net: made.MeanTeacher(net(), follows=False)
+    ),
+    "Noisy Student": Case(lambda net: made.NoisyStudent(net(), net(seed=4)), few),
+    "SimCLR": Case(lambda net: made.SimCLR(net(), 3), twice, CHANGED, COMPARES),
+    "BYOL": Case(
+        lambda net: made.BYOL(net(), 3), twice, CHANGED, without=lambda net: made.BYOL(net(), 3, follows=False)
+    ),
+    "Barlow Twins": Case(lambda net: made.BarlowTwins(net()), twice, CHANGED, COMPARES),
+    "ProtoNet": Case(lambda net: made.ProtoNet(net(), 3), episodes),
+    "MAML on episodes": Case(
+        maml(classifier, F.cross_entropy, 0.1), episodes, without=maml(classifier, F.cross_entropy, 0.0)
+    ),
+    "MAML on sinusoids": Case(maml(waves, mse, 0.01), lambda: Tasks(sinusoid, 96), without=maml(waves, mse, 0.0)),
+    "segmentation": Case(lambda net: kd.Supervised(segmenter()), shapes, MIRRORED),
+    "segmentation, distilled": Case(lambda net: kd.distill.SoftTargets(segmenter(), segmenter(4, 8)), shapes, MIRRORED),
+    "next token": Case(lambda net: made.NextToken(words()), counting),
+    "token distillation": Case(lambda net: made.TokenDistillation(words(), words(3)), counting),
+    "on-policy distillation": Case(lambda net: made.TokenDistillation(words(), words(3), on_policy=True), counting),
+    "CRD": Case(
+        lambda net: made.CRD(net(), net(seed=5), 96, 3),
+        blobs,
+        without=lambda net: made.CRD(net(), net(seed=5), 96, 3, remembers=False),
+    ),
+    "PGD": Case(lambda net: made.PGD(net()), blobs, without=lambda net: made.PGD(net(), 1e-6)),
+    "Jacobian matching": Case(lambda net: made.JacobianMatching(net(), net(seed=5)), blobs),
+    "MCD in turns": Case(lambda net: made.MCD(net()), pair),
+}
+
+
+def state(objective: nn.Module) -> dict[str, Tensor]:
+    """A copy of all its tensors."""
+    return {name: value.detach().clone() for name, value in objective.state_dict().items()}
+
+
+def apart(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
+    """The largest difference of two states."""
+    assert one.keys() == other.keys()
+    return max((one[n].double() - other[n].double()).abs().max().item() for n in one if one[n].is_floating_point())
