@@ -28,6 +28,7 @@ from kdutils.checks import require_choice, require_device
 from kdutils.command import bench, export, recipe, runs
 from kdutils.evidence import results
 from kdutils.evidence.table import Table
+from kdutils.files import require_replaceable
 from kdutils.measure import Cost, cost, cost_table, parameters
 
 __all__ = ["main"]
@@ -277,6 +278,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
+    require_replaceable(Path(options.file).expanduser(), "file")  # before anything is loaded
     name, folder, record = _models(options.place, options.results)[0]
     if options.shape is not None:
         shape = _whole_numbers("--shape", options.shape)

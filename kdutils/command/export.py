@@ -15,6 +15,7 @@ from torch import nn
 
 from kdutils.checks import require_folder
 from kdutils.evidence.seeds import fresh
+from kdutils.files import require_replaceable
 from kdutils.measure.running import borrowed
 
 __all__ = ["to_onnx"]
@@ -38,15 +39,14 @@ def to_onnx(model: nn.Module, path: str | os.PathLike[str], shape: Sequence[int]
     Raises:
         ModuleNotFoundError: if the extra packages are missing; says how to install them.
         ValueError: if the two differ by more than a thousandth of the largest logit.
-        OSError: if the file cannot be written.
+        OSError: if the file cannot be written, or something is there that is no regular file (a device, a link).
     """
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise ModuleNotFoundError(f'export wants {", ".join(missing)}; install with: pip install "kdutils[onnx]"')
     path = Path(path).expanduser()
     folder = require_folder("path", path.parent)
-    if path.is_dir():
-        raise IsADirectoryError(f"path={str(path)!r} is a folder; a file such as model.onnx is wanted")
+    require_replaceable(path)
     images = torch.randn(3, *shape, generator=torch.Generator().manual_seed(fresh(seed)))
     with borrowed(model, "cpu"), tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as temporary:
         beside = Path(temporary, path.name)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kdutils.checks import require_folder
+from kdutils.files import require_replaceable
 
 __all__ = ["Archive", "ChecksumError", "Folder", "Store"]
 
@@ -70,6 +71,7 @@ class Store:
 
         place = self.root / archive.path
         folder = require_folder("root", place.parent)
+        require_replaceable(place, "root")
         failures = []
         for url in archive.urls:
             with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as temporary:

@@ -16,7 +16,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
 from kdutils.checks import require_choice, require_folder
-from kdutils.files import write_atomically
+from kdutils.files import require_replaceable, write_atomically
 
 __all__ = ["create", "load", "names", "options", "register", "save"]
 
@@ -124,6 +124,7 @@ def save(model: nn.Module, folder: str | os.PathLike[str]) -> None:
         )
     path = require_folder("folder", folder)
     text = json.dumps(config, indent=2)
+    require_replaceable(path / CONFIG)  # both or none
     write_atomically(path / WEIGHTS, to_safetensors(state, metadata={"config": text}))
     write_atomically(path / CONFIG, text.encode())
 

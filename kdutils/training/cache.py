@@ -20,7 +20,7 @@ from kdutils.data.batch import Batch, Teacher, Views
 from kdutils.data.dataset import Dataset
 from kdutils.data.source import Source
 from kdutils.describe import described, fingerprint, model_fingerprint
-from kdutils.files import write_atomically
+from kdutils.files import require_replaceable, write_atomically
 from kdutils.training.teachers import Frozen
 
 __all__ = ["Cached"]
@@ -419,6 +419,7 @@ def _no_room(folder: Path, why: str) -> OSError:
 
 def _make(path: Path, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
     """An empty file whose room is claimed: writing to a map when the disk is full would end the process."""
+    require_replaceable(path)
     np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape).flush()
     if hasattr(os, "posix_fallocate"):
         size = path.stat().st_size

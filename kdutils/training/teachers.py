@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kdutils.data.batch import Batch, Teacher
-from kdutils.data.dataset import Dataset
+from kdutils.data.source import Source
 from kdutils.describe import fingerprint
 
 __all__ = ["Following", "Frozen", "Recorded", "as_teacher", "is_teacher"]
@@ -114,12 +114,13 @@ class Recorded(Teacher):
     outputs: Tensor
     keys: Tensor
 
-    def __init__(self, teacher: nn.Module, data: Dataset, batch_size: int = 256) -> None:
+    def __init__(self, teacher: nn.Module, data: Source, batch_size: int = 256) -> None:
         super().__init__()
         frozen = Frozen(teacher)
-        parts = [frozen(batch.images) for batch in data.batches(min(batch_size, len(data)))]
-        self.register_buffer("outputs", torch.cat(parts), persistent=False)
-        self.register_buffer("keys", _keys(data.images), persistent=False)
+        batches = data.batches(min(batch_size, len(data)))
+        outputs, keys = zip(*((frozen(batch.inputs), _keys(batch.inputs)) for batch in batches), strict=True)
+        self.register_buffer("outputs", torch.cat(outputs), persistent=False)
+        self.register_buffer("keys", torch.cat(keys), persistent=False)
         self.name = data.name
         self.lookups = 0
         self.fingerprint = fingerprint([self.outputs])

@@ -98,3 +98,14 @@ def test_a_recorded_teacher_looks_at_the_first_batch_of_every_epoch(blobs, linea
     recorded.lookup(next(blobs().batches(4)))
     assert recorded.lookups == 1
     assert nn.Sequential(recorded).train()[0].lookups == 0
+
+
+def test_a_teacher_is_recorded_on_a_stream_as_on_the_same_data_in_memory(blobs, linear):
+    whole, model = blobs(), linear()
+    items = [(whole.inputs[i].clamp(0, 1), int(whole.labels[i])) for i in range(len(whole))]
+    stream = kd.data.Stream(items, whole.classes, workers=0)
+    memory = kd.Dataset(whole.inputs.clamp(0, 1), whole.labels, whole.classes)
+    recorded = kd.Recorded(model, stream)
+    torch.testing.assert_close(recorded.outputs, kd.Recorded(model, memory).outputs)
+    objective = kd.distill.SoftTargets(linear(seed=1), recorded)
+    kd.fit(objective, stream, epochs=1, validate=stream, progress=False)
