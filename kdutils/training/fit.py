@@ -14,16 +14,11 @@ from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
-from torch import nn
 from tqdm import tqdm
 
 from kdutils.checks import (
-    require_choice,
-    require_count,
     require_device,
     require_folder,
-    require_positive,
-    require_whole,
 )
 from kdutils.data.batch import Augmentation, Batch, Mixing
 from kdutils.data.draws import mixed_seed
@@ -31,6 +26,7 @@ from kdutils.data.source import Part, Source
 from kdutils.describe import described
 from kdutils.evidence.seeds import fresh
 from kdutils.training import checkpoint
+from kdutils.training.arguments import require_arguments, require_numbers, require_parts, steps_per_epoch_of
 from kdutils.training.history import History
 from kdutils.training.interrupts import interrupted_raises, interruptible
 from kdutils.training.keeping import Keeper, held
@@ -38,7 +34,7 @@ from kdutils.training.objective import Objective
 from kdutils.training.optimize import Rate, Schedule, numbers_of, optimizer_of, schedule_for
 from kdutils.training.processes import accelerate_state, launched_precision, make, own, precision_of, tracked, wrap
 from kdutils.training.run import Run, Validation
-from kdutils.training.settings import changing, in_words, require_apart, teacher_fingerprints
+from kdutils.training.settings import changing, in_words, teacher_fingerprints
 from kdutils.training.step import Step, compiled
 from kdutils.training.teachers import Following
 
@@ -197,12 +193,7 @@ def fit(
             "processes": accelerator.num_processes,
         }
         history = History(kept=keep)
-        data = train.to(where)
-
-        def batches(epoch: int, first: int) -> Iterator[Batch]:
-            part = Part(first, accelerator.process_index, accelerator.num_processes)
-            return data.batches(batch_size, shuffle=True, seed=seed, epoch=epoch, augment=augment, mix=mix, part=part)
-
+        batches = passes(train.to(where), accelerator, batch_size=batch_size, seed=seed, augment=augment, mix=mix)
         shown = progress and accelerator.is_main_process
         with (
             held(output, accelerator.is_main_process),
@@ -222,51 +213,14 @@ def fit(
     return history
 
 
-def require_arguments(
-    objective: Any,
-    validate: Any,
-    keep: str,
-    patience: Any,
-    folder: Any,
-    resume: bool | None,
-    trackers: Any,
-    checkpoint_every: Any,
-) -> None:
-    """Raise unless there is something to train, and each argument has what it needs to act."""
-    if not isinstance(objective, Objective):
-        raise TypeError(f"objective must be a kdutils Objective, such as Supervised(model); got {type(objective)}")
-    if not isinstance(getattr(objective, "learner", None), nn.Module):
-        raise ValueError(f"{type(objective).__name__} has no learner; assign the deployed model to self.learner")
-    require_apart(objective)
-    require_choice("keep", keep, ["last", "best"])
-    if validate is not None and not isinstance(validate, Source) and not callable(validate):
-        raise TypeError(f"validate must be data or a function of the learner; got {type(validate).__name__}")
-    if validate is None and (keep == "best" or patience is not None):
-        argument = "keep='best'" if keep == "best" else f"patience={patience}"
-        raise ValueError(f"{argument} wants a validation set: pass validate=")
-    if folder is None and (resume or trackers or checkpoint_every):
-        raise ValueError("resume, checkpoint_every and trackers want a folder; pass folder=")
+def passes(data: Source, accelerator: Accelerator, **options: Any) -> Callable[[int, int], Iterator[Batch]]:
+    """The part of this process in each pass over the data, by the number of the pass and of its first batch."""
 
+    def batches(epoch: int, first: int) -> Iterator[Batch]:
+        part = Part(first, accelerator.process_index, accelerator.num_processes)
+        return data.batches(shuffle=True, epoch=epoch, part=part, **options)
 
-def require_numbers(
-    epochs: int,
-    accumulate: int,
-    clip: float | None,
-    average: float | None,
-    patience: int | None,
-    checkpoint_every: int | None,
-    seed: int,
-    batch_size: int,
-) -> None:
-    """Raise unless counts are whole numbers of at least 1, and the others lie where they mean something."""
-    require_count(epochs=epochs, accumulate=accumulate, batch_size=batch_size)
-    optional = {"patience": patience, "checkpoint_every": checkpoint_every}
-    require_count(**{name: count for name, count in optional.items() if count is not None})
-    require_whole(seed=seed)
-    if clip is not None:
-        require_positive(clip=clip)
-    if average is not None and not 0 <= average < 1:
-        raise ValueError(f"average must lie in [0, 1); got {average!r}")
+    return batches
 
 
 def described_training(objective: Objective, train: Source, output: Path | None) -> dict[str, Any]:
@@ -279,27 +233,6 @@ def described_training(objective: Objective, train: Source, output: Path | None)
         "teachers": teacher_fingerprints(objective) if kept else [],
         "data": ", ".join(data),
     }
-
-
-def require_parts(batch_size: int, processes: int, accumulate: int) -> None:
-    """Raise ValueError unless a batch can be worked off in equal parts."""
-    if batch_size % (processes * accumulate):
-        raise ValueError(
-            f"batch_size={batch_size} must be a multiple of the {processes * accumulate} parts it is worked off in "
-            f"({processes} processes, accumulate={accumulate})"
-        )
-
-
-def steps_per_epoch_of(samples: int, batch_size: int, processes: int, accumulate: int) -> int:
-    """Steps in one pass; the last batch is left out where a part of it would have one sample, or none.
-
-    BatchNorm has no variance over one sample.
-    """
-    require_parts(batch_size, processes, accumulate)
-    parts = processes * accumulate
-    smallest = samples % batch_size // parts  # of the parts of the last batch
-    whole = smallest > 1 or smallest == batch_size // parts
-    return samples // batch_size + whole
 
 
 def tell_of_interrupt(step: Step, history: History, keep: str, output: Path | None) -> None:
