@@ -5,9 +5,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from torch import nn
 
 from kdutils.data.dataset import Dataset
+
+settings.register_profile("any machine", deadline=None)  # how long an example takes depends on the machine and its load
+settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True)

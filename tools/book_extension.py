@@ -28,7 +28,7 @@ from tools import claims_page, colab, notebooks
 from tools.address import PLACEHOLDER, ROOT, repository
 from tools.built import Book
 
-TYPES_ONLY = {"Figure"}
+TYPES_ONLY = {"Figure", "Image.Image"}
 """Names of other libraries that our modules import for type checkers only, so that they cannot be looked up."""
 
 # --------------------------------------------------------------------------------------------------- API reference

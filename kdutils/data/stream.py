@@ -135,14 +135,14 @@ class Stream(Samples):
         return replace(self, samples=Chosen(self.samples, index.tolist()), columns=columns, name=name or self.name)
 
     def unlabeled(self, keep: Sequence[str] = ()) -> Stream:
-        """The same inputs without labels, and of the columns those to ``keep``; see :meth:`Dataset.unlabeled`."""
+        """The same inputs without labels, with the columns to ``keep``; see :meth:`~kdutils.data.Dataset.unlabeled`."""
         read = [key for key in self._first if key not in ("inputs", "labels")]
         kept_columns({**dict.fromkeys(read, torch.empty(0)), **self.columns}, keep, self.name)
         columns = {key: self.columns[key] for key in keep if key in self.columns}
         return replace(self, samples=Hidden(self.samples, [key for key in keep if key in read]), columns=columns)
 
     def standardized(self, like: Source | Statistics | None = None, count: int | None = None) -> Stream:
-        """Each channel with mean 0 and deviation 1, by ``like`` or by itself; see :meth:`Dataset.standardized`.
+        """Each channel with mean 0 and deviation 1; see :meth:`~kdutils.data.Dataset.standardized`.
 
         Args:
             like: a Dataset, a Stream, or Statistics; None reads this stream once for its own.

@@ -44,8 +44,8 @@ def logit_matching_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tenso
 class LogitMatching(Objective):
     r"""Labels and the teacher's logits: (1 − w) · cross-entropy + w · :func:`logit_matching_loss` / (2C).
 
-    The divisor 2C puts the term on the scale of :class:`SoftTargets`, whose limit for T → ∞ it is for centered
-    logits, so that one weight means the same in both.
+    The divisor 2C puts the term on the scale of :class:`~kdutils.distill.SoftTargets`, whose limit for T → ∞ it is for
+    centered logits, so that one weight means the same in both.
 
     Args:
         student: gives logits (batch, classes); the learner.

@@ -116,7 +116,7 @@ class Fused(nn.Module):
     """Several models and a fusion as one: images to logits. This is what gets deployed.
 
     Args:
-        extractors: models that give features (batch, d); see :class:`Extractor`.
+        extractors: models that give features (batch, d); see :class:`~kdutils.transfer.Extractor`.
         fusion: takes their features side by side, such as a trained :class:`Fusion`.
     """
 

@@ -177,11 +177,11 @@ def layer_curve(
         test: images with labels, for the accuracy.
         layers: dotted paths, in the order of the result; None takes the model's children.
         probe: makes a probe from features.
-        pool: as in :func:`features`.
-        preprocess: as in :func:`features`.
+        pool: as in :func:`~kdutils.transfer.features`.
+        preprocess: as in :func:`~kdutils.transfer.features`.
 
     Raises:
-        ValueError: as :func:`features` and the probe.
+        ValueError: as :func:`~kdutils.transfer.features` and the probe.
     """
     paths = [name for name, _ in model.named_children()] if layers is None else list(layers)
     known = layer_features(model, train, paths, pool=pool, preprocess=preprocess)

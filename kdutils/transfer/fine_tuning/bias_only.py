@@ -15,7 +15,7 @@ def bias_only(model: M, train: Names | None = None, norms: Norms = "frozen") -> 
     Args:
         model: changed in place.
         train: prefixes of what is trained besides; None means the head, the last linear layer.
-        norms: what BatchNorm layers do in training; see :func:`norm_statistics`. Their shifts are biases.
+        norms: what normalizations do in training; see :func:`~kdutils.transfer.norm_statistics`. Shifts are biases.
 
     Raises:
         ValueError: if a prefix begins no parameter's name, or no parameter but those of ``train`` is a bias.

@@ -56,7 +56,7 @@ def gradual_unfreezing(
     """Learning rates that open one block after the other, from the head to the input.
 
     The last block trains from the start, the first from ``until`` on, the others evenly between. A block whose rate
-    is 0 does not move, but its BatchNorm statistics do unless :func:`norm_statistics` froze them.
+    is 0 does not move, but its BatchNorm statistics do unless :func:`~kdutils.transfer.norm_statistics` froze them.
 
     Args:
         model: whose :func:`~kdutils.models.paths.blocks` open; frozen ones get no entry and stay frozen.

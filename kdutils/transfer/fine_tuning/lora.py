@@ -131,7 +131,7 @@ def with_lora(
         rank: r of the updates.
         alpha: α; None makes the factor α/r one.
         train: prefixes of what is trained as a whole; None means the head, the last linear layer.
-        norms: what BatchNorm layers do in training; see :func:`norm_statistics`.
+        norms: what BatchNorm layers do in training; see :func:`~kdutils.transfer.norm_statistics`.
 
     Raises:
         ValueError: if a pattern matches no layer that can be adapted, a prefix begins no parameter's name, or the

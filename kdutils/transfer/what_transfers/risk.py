@@ -37,7 +37,7 @@ def weighted_risk(losses: Tensor, weights: Tensor) -> WeightedRisk:
 
     Args:
         losses: (n,) of held-out source samples, such as 0 for right and 1 for wrong.
-        weights: (n,) of the same samples, from :func:`density_ratio`.
+        weights: (n,) of the same samples, from :func:`~kdutils.transfer.density_ratio`.
 
     Raises:
         ValueError: if shapes differ, or weights are negative or all zero.
