@@ -25,7 +25,7 @@ from torch import nn
 from kdutils import data as data_sets
 from kdutils import models
 from kdutils.checks import require_choice, require_device
-from kdutils.command import bench, export, recipe, runs
+from kdutils.command import bench, export, pairs, recipe, runs
 from kdutils.evidence import results
 from kdutils.evidence.table import Table
 from kdutils.files import require_replaceable
@@ -97,6 +97,7 @@ def _train_commands(command: Commands) -> None:
 
     run = command("run", _run, "Train a recipe. The same command again goes on where it stopped.")
     run.add_argument("recipe", help="a name that `kdutils list` shows, or the path of a .toml file")
+    _method_of(run)
     run.add_argument("--seeds", help="3 for seeds 0, 1 and 2; 0,2 or 2, for those; else as many as the recipe says")
     _settings_of(run, "fit.epochs=10 fit.precision=bf16 fit.compile=true data.root=FOLDER")
     run.add_argument("--download", action="store_true", help="fetch data that is missing")
@@ -132,6 +133,7 @@ def _model_commands(command: Commands) -> None:
 
     benched = command("bench", _bench, "Images per second of training steps, and peak memory.")
     benched.add_argument("recipe", help="a name that `kdutils list` shows, or the path of a .toml file")
+    _method_of(benched)
     benched.add_argument("--batch", help="batch sizes, such as 64,512; else that of the recipe")
     benched.add_argument("--precision", default="fp32", help=f"of {', '.join(bench.PRECISIONS)}, such as fp32,bf16")
     benched.add_argument("--compile", action="store_true", help="also through torch.compile")
@@ -149,6 +151,11 @@ def _settings_of(added: argparse.ArgumentParser, example: str) -> None:
     added.add_argument(
         "--set", metavar="KEY=VALUE", nargs="+", action="extend", default=[], help=f"change a setting: {example}"
     )
+
+
+def _method_of(added: argparse.ArgumentParser) -> None:
+    known = ", ".join(pairs.methods())
+    added.add_argument("--method", help=f"how the student of a pair is trained: {known} (else what the recipe says)")
 
 
 def _device_of(added: argparse.ArgumentParser) -> None:
@@ -191,17 +198,19 @@ def _list(options: argparse.Namespace) -> int:
         rows = [[name, _summary(getattr(data_sets, name))] for name in data_sets.names()]
         print(Table(["data", ""], rows))
         return 0
-    rows = []
+    rows, both = [], pairs.combinations()
     for name in recipe.names():
         this = recipe.load(name)
         published = f"{100 * this.published['accuracy']:.2f} %" if "accuracy" in this.published else ""
-        rows.append([name, this.title, this.settings["data"]["name"], published, _measured(name, options.results)])
-    print(Table(["recipe", "what", "data", "published", "here"], rows))
+        pair, method = both[name]
+        measured = _measured(name, options.results)
+        rows.append([name, pair, method, this.title, this.settings["data"]["name"], published, measured])
+    print(Table(["recipe", "pair", "method", "what", "data", "published", "here"], rows))
     return 0
 
 
 def _run(options: argparse.Namespace) -> int:
-    this = recipe.load(options.recipe, options.set)
+    this = recipe.load(options.recipe, options.set, options.method)
     seeds = tuple(range(this.seeds)) if options.seeds is None else _seeds(options.seeds)
     if options.dry_run:
         return _outline(this, seeds, options)
@@ -327,7 +336,7 @@ def _require_shape(model: nn.Module, shape: Sequence[int]) -> None:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    this = recipe.load(options.recipe, options.set)
+    this = recipe.load(options.recipe, options.set, options.method)
     own = this.settings["fit"].get("batch_size", 64)
     batches = [own] if options.batch is None else _whole_numbers("--batch", options.batch)
     precisions = [precision.strip() for precision in options.precision.split(",")]

@@ -1,6 +1,7 @@
-"""Recipes: a training written down in a short file, one for each published result.
+"""Recipes: a training written down in short files.
 
-A recipe is TOML. This one trains a student on soft targets, as a row of a paper's table says:
+Those that come with the package are made of pairs and methods, see :mod:`kdutils.command.pairs`. One of your own is a
+file. This one trains a student on soft targets, as a row of a paper's table says:
 
 .. code-block:: toml
 
@@ -32,6 +33,7 @@ import difflib
 import importlib
 import inspect
 import json
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -44,6 +46,7 @@ from accelerate.utils import LoggerType
 from kdutils import data as data_sets
 from kdutils import models
 from kdutils.checks import require_choice, require_fraction
+from kdutils.command.pairs import FOLDER, combinations, combined, pairs, read
 from kdutils.data import augment as augmentations
 from kdutils.describe import flat
 from kdutils.training.objective import Objective
@@ -61,8 +64,7 @@ __all__ = [
     "objective_factory",
 ]
 
-FOLDER = Path(__file__).parent / "recipes"
-BASES = FOLDER / "base"
+BASES, PAIRS = FOLDER / "base", FOLDER / "pairs"
 
 OBJECTIVES: dict[str, str | Callable[..., Objective]] = {
     "labels": "kdutils.training.objective:Supervised",
@@ -192,26 +194,25 @@ class Recipe:
 
 
 def names() -> tuple[str, ...]:
-    """The recipes that come with the package."""
-    return tuple(sorted(file.stem for file in FOLDER.glob("*.toml")))
+    """The recipes that come with the package: each pair with each of its methods."""
+    return tuple(sorted(name for name, both in combinations().items() if combined(_pair(both[0]), *both)[0] == name))
 
 
-def load(recipe: str | Path, settings: Iterable[str] | Mapping[str, Any] = ()) -> Recipe:
+def load(recipe: str | Path, settings: Iterable[str] | Mapping[str, Any] = (), method: str | None = None) -> Recipe:
     """Read a recipe, with everything that it inherits, and check every key.
 
     Args:
-        recipe: one of :func:`names`, or the path of a file that ends in ``.toml``.
+        recipe: one of :func:`names`, a pair, or the path of a file that ends in ``.toml``.
         settings: what to change, as texts ``"fit.epochs=1"`` (the value is read as TOML, else as a text), or as a
             mapping from dotted keys to values.
+        method: how the student of a pair, or of a file, is trained; None is what the recipe says.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the name or a key is unknown (the message suggests the nearest), a value has the wrong type, or
-            tables do not go together.
+        ValueError: if a name or a key is unknown (the message suggests the nearest), a value has the wrong type,
+            tables do not go together, or a file has a name that cannot be that of a folder or is that of a recipe here.
     """
-    path = _find(str(recipe))
-    name = path.stem
-    raw = _read(path)
+    name, raw, path = _content(str(recipe), method)
     head = {key: raw[key] for key in HEAD if key in raw and key != "base"}
     own = _inherited(raw, path, ())
     if not isinstance(settings, Mapping):
@@ -228,7 +229,45 @@ def load(recipe: str | Path, settings: Iterable[str] | Mapping[str, Any] = ()) -
     changed = {k: v for k, v in flat(tables).items() if before.get(k, _NOTHING) != v and not _is_place(k)}
     changed = {k: v for k, v in changed.items() if k != "objective.name" or "objective" in own or v != "labels"}
     ordered = {table: tables[table] for table in TABLES if table in tables}
-    return Recipe(name, settings=ordered, changed=changed, origin=str(recipe), **head)
+    origin = str(recipe) if method is None else f"{recipe} --method {method}"
+    return Recipe(name, settings=ordered, changed=changed, origin=origin, **head)
+
+
+def _pair(name: str) -> dict[str, Any]:
+    return read(PAIRS / f"{name}.toml")
+
+
+def _content(recipe: str, method: str | None) -> tuple[str, dict[str, Any], Path]:
+    """The name of a recipe, what it says, and the file that relative paths start from."""
+    if recipe.endswith(".toml"):
+        path = Path(recipe).expanduser()
+        if not path.is_file():
+            raise FileNotFoundError(f"recipe={recipe!r}: there is no such file")
+        name, raw = path.stem, read(path)
+        if method is not None:
+            name, raw = combined(raw, name, method)
+        _require_own_name(name, path)
+        return name, raw, path
+    known = combinations()
+    require_choice("recipe", recipe, known)
+    pair, own = known[recipe]
+    if method is not None and recipe != pair:
+        require_choice("recipe", recipe, pairs())  # a name that has a method already
+    return (*combined(_pair(pair), pair, own if method is None else method), PAIRS / f"{pair}.toml")
+
+
+def _require_own_name(name: str, path: Path) -> None:
+    """Raise ValueError unless results can lie in a folder of that name, and nobody takes them for published ones."""
+    if not re.fullmatch(r"[A-Za-z0-9_]([\w.-]*[\w-])?", name):
+        raise ValueError(
+            f"recipe={str(path)!r}: its results would lie in a folder {name!r}; name the file with letters, digits, "
+            "'-', '_' and '.', such as mine.toml"
+        )
+    if name in combinations():
+        raise ValueError(
+            f"recipe={str(path)!r} has the name of a recipe that comes with the package, and would be shown with its "
+            "published number; give the file another name"
+        )
 
 
 def data_settings(settings: Iterable[str]) -> dict[str, Any]:
@@ -267,23 +306,6 @@ def data_table(own: Mapping[str, Any] | None, name: str | None, changes: Mapping
 # Reading files
 
 
-def _find(recipe: str) -> Path:
-    if recipe.endswith(".toml"):
-        path = Path(recipe).expanduser()
-        if not path.is_file():
-            raise FileNotFoundError(f"recipe={recipe!r}: there is no such file")
-        return path
-    require_choice("recipe", recipe, names())
-    return FOLDER / f"{recipe}.toml"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"recipe {path.stem!r} is not TOML: {error}") from None
-
-
 def _inherited(raw: Mapping[str, Any], path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     """The tables of a file over those of its base."""
     tables = _anchored({key: value for key, value in raw.items() if key not in HEAD}, path.parent)
@@ -293,16 +315,17 @@ def _inherited(raw: Mapping[str, Any], path: Path, seen: tuple[Path, ...]) -> di
     if not isinstance(base, str):
         raise ValueError(f"recipe {path.stem!r}: base must be a text; got {base!r}")
     place = path.parent / base if base.endswith(".toml") else BASES / f"{base}.toml"
-    if not place.is_file() and not base.endswith(".toml"):
-        place = FOLDER / f"{base}.toml"
-    if not place.is_file():
-        known = [*(file.stem for file in BASES.glob("*.toml")), *names()]
-        if not base.endswith(".toml"):
-            require_choice(f"recipe {path.stem!r}: base", base, known)
+    if place.is_file():
+        below = read(place)
+    elif base.endswith(".toml"):
         raise FileNotFoundError(f"recipe {path.stem!r}: base={base!r} is not there")
+    else:
+        bases = [file.stem for file in BASES.glob("*.toml")]
+        require_choice(f"recipe {path.stem!r}: base", base, [*bases, *combinations()])
+        _, below, place = _content(base, None)
     if place.resolve() in seen:
         raise ValueError(f"recipe {path.stem!r}: base={base!r} leads back to itself")
-    return _merged(_inherited(_read(place), place, (*seen, place.resolve())), tables)
+    return _merged(_inherited(below, place, (*seen, place.resolve())), tables)
 
 
 def _anchored(tables: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -477,7 +500,7 @@ def _check_teacher(tables: Mapping[str, Any], wanted: bool) -> None:
     recipe = teacher.get("recipe", "x.toml")
     _require_type("teacher.recipe", recipe, str)
     if not recipe.endswith(".toml"):
-        require_choice("teacher.recipe", recipe, names())
+        require_choice("teacher.recipe", recipe, combinations())
 
 
 def _check_fit(table: Mapping[str, Any], data: Mapping[str, Any]) -> None:

@@ -126,12 +126,6 @@ def test_every_shipped_recipe_builds_its_networks_and_its_objective(name):
     assert this.source
 
 
-@pytest.mark.parametrize("name", recipe.names())
-def test_every_shipped_recipe_is_short_enough_to_read_at_a_glance(name):
-    text = (recipe.FOLDER / f"{name}.toml").read_text(encoding="utf-8")
-    assert 8 <= len(text.splitlines()) <= 20
-
-
 def test_what_a_recipe_may_set_is_what_fit_takes():
     assert set(recipe.FIT) <= set(inspect.signature(kd.fit).parameters)
 
