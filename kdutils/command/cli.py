@@ -422,9 +422,14 @@ def _models(place: str, root: str | None) -> list[tuple[str, Path, results.Recor
 
 def _measured(name: str, root: str | None) -> str:
     """The accuracy of a recipe as it stands, if it ran here."""
-    records = [record for record in results.read(name, root) if not record.changed]
+    try:
+        every = results.read(name, root)
+    except ValueError as error:  # one damaged record hides no other
+        _complain(f"kdutils: {error}")
+        return "damaged"
+    records = [record for record in every if not record.changed]
     if not records:
-        return "changed" if results.read(name, root) else ""
+        return "changed" if every else ""
     mean = sum(record.accuracy for record in records) / len(records)
     return f"{100 * mean:.2f} % ({len(records)} seed{'s' if len(records) > 1 else ''})"
 

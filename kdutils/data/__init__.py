@@ -12,9 +12,10 @@ from typing import Any
 from kdutils.checks import require_choice
 from kdutils.data import augment
 from kdutils.data.batch import Batch
-from kdutils.data.beside import Beside, Episodes, Tasks
+from kdutils.data.beside import Beside
 from kdutils.data.dataset import Dataset
 from kdutils.data.embedded import blended, digits
+from kdutils.data.episodes import Episodes
 from kdutils.data.folder import image_folder, stream_folder
 from kdutils.data.full import ChecksumError, cifar10, cifar100, fashion_mnist, mnist, omniglot, svhn, usps
 from kdutils.data.glyphs import glyphs, scripts
@@ -22,6 +23,7 @@ from kdutils.data.joined import run_joined
 from kdutils.data.source import Source
 from kdutils.data.statistics import Statistics
 from kdutils.data.stream import Stream
+from kdutils.data.tasks import Tasks
 from kdutils.data.teacher import Teacher
 from kdutils.data.views import Augmentation, Joint, Mixing, Views
 

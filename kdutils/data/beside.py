@@ -1,28 +1,21 @@
-"""Sources made of sources: other batches beside each batch, and tasks that random numbers make."""
+"""Sources made of sources: other batches beside each batch."""
 
 from __future__ import annotations
 
-import math
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from kdutils.checks import require_positive
 from kdutils.data.batch import Augmentation, Batch, Mixing
-from kdutils.data.dataset import Dataset
-from kdutils.data.draws import Draws, mixed_seed
+from kdutils.data.draws import mixed_seed
 from kdutils.data.source import Part, Source
 from kdutils.describe import described
 
-__all__ = ["Beside", "Episodes", "Tasks"]
-
-TASK_DRAWS = 3
-
-Fields = Mapping[str, Any]
-"""Tensors by name, ``inputs`` and perhaps ``labels`` among them, and of the batches beside it their own fields."""
+__all__ = ["Beside"]
 
 
 class Beside(Source):
@@ -37,13 +30,26 @@ class Beside(Source):
         others: a source: its next batch, as large as the leading one (or all of it, if that is fewer); a pair of a
             source and a number: so many times as large; an augmentation: the same samples, changed by it.
 
+    Raises:
+        TypeError: if the leading source or another is no source, pair or augmentation.
+        ValueError: if there is no other, a factor is not positive, or a name is that of a column of the leading source
+            or of a batch that is beside it already; and, as batches are asked for, if a source gives no sample a step,
+            or a number of them that processes cannot share.
+
     Example:
         >>> data.Beside(mnist, target=usps.unlabeled())
         >>> data.Beside(pool.unlabeled(), strong=augment.affine(), labelled=(few, 1 / 7))
     """
 
     def __init__(self, lead: Source, /, **others: Source | tuple[Source, float] | Augmentation) -> None:
-        pairs = {name: (other, 1.0) if isinstance(other, Source) else other for name, other in others.items()}
+        if not isinstance(lead, Source):
+            raise TypeError(f"lead must be a source of data; got {type(lead).__name__}")
+        if not others:
+            raise ValueError("Beside wants at least one other source or view, by name, such as target=other")
+        pairs = {name: _checked(name, other) for name, other in others.items()}
+        taken = {*getattr(lead, "columns", ()), *getattr(lead, "sources", ()), *getattr(lead, "views", ())}
+        if again := sorted(taken & others.keys()):
+            raise ValueError(f"{again[0]!r} is a column of {lead.name!r} or beside it already; take another name")
         self.lead = lead
         self.sources = {name: pair for name, pair in pairs.items() if isinstance(pair, tuple)}
         self.views = {name: view for name, view in pairs.items() if not isinstance(view, tuple)}
@@ -113,6 +119,20 @@ class Beside(Source):
             yield batch
 
 
+def _checked(name: str, other: Any) -> Any:
+    """A pair of source and factor, or an augmentation."""
+    if isinstance(other, Source):
+        return other, 1.0
+    if isinstance(other, tuple) and len(other) == 2 and isinstance(other[0], Source):
+        require_positive(**{f"the factor of {name}": other[1]})
+        return other
+    if not callable(other) or isinstance(other, type):
+        raise TypeError(
+            f"{name} must be a source, a pair of a source and a number, or an augmentation; got {type(other).__name__}"
+        )
+    return other
+
+
 def _around(source: Source, size: int, first: int, part: Part, **options: Any) -> Iterator[Batch]:
     """Whole batches of one pass after the other, from batch number ``first`` of all on."""
     in_a_pass = len(source) // size
@@ -121,138 +141,3 @@ def _around(source: Source, size: int, first: int, part: Part, **options: Any) -
         for batch in source.batches(size, epoch=epoch, drop_last=True, part=replace(part, first=place), **options):
             yield batch
             first += 1
-
-
-class Tasks(Source):
-    """What a function makes of random numbers, on the device: tasks, episodes, users; a row of a batch is one of them.
-
-    Args:
-        make: from the :class:`~kdutils.data.draws.Draws` of the tasks, whose ``index`` numbers them, to named tensors
-            (tasks, ...): ``inputs``, perhaps ``labels``; further ones are columns, and a mapping of such names is a
-            batch beside this one, as ``support``.
-        count: tasks in a pass.
-        name: what tables and errors call it.
-    """
-
-    def __init__(self, make: Callable[[Draws], Fields], count: int, name: str = "tasks") -> None:
-        self.make, self.count, self.name = make, count, name
-        self._device = torch.device("cpu")
-
-    def __len__(self) -> int:
-        return self.count
-
-    @property
-    def device(self) -> torch.device:
-        """Where batches arrive."""
-        return self._device
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Unknown until one is made."""
-        return ()
-
-    @property
-    def fingerprint(self) -> str:
-        """The function in words."""
-        return str(described(self.make))
-
-    def to(self, device: str | torch.device) -> Tasks:
-        """The same tasks, made on another device."""
-        moved = Tasks(self.make, self.count, self.name)
-        moved._device = torch.device(device)
-        return moved
-
-    def _batches(
-        self,
-        whole: list[Tensor],
-        seed: int,
-        epoch: int,
-        augment: Augmentation | None,
-        mix: Mixing | None,
-        part: Part | None,
-    ) -> Iterator[Batch]:
-        if augment is not None or mix is not None:
-            raise ValueError(f"{self.name!r} makes its own inputs; change them there, without augment and mix")
-        part = part or Part()
-        for all_of_it in whole[part.first :]:
-            parts = all_of_it.tensor_split(part.shards)
-            host_index = parts[part.shard]
-            index = host_index.to(self.device, non_blocking=True)
-            fields = self.make(Draws.of(index, TASK_DRAWS, seed, epoch))
-            about = {
-                "host_index": host_index,
-                "of": len(all_of_it),
-                "seeds": (seed, epoch),
-                "sizes": tuple(map(len, parts)),
-            }
-            yield _batch(fields, index, about)
-
-
-def _batch(fields: Fields, index: Tensor, about: Mapping[str, Any]) -> Batch:
-    beside = {name: _batch(value, index, about) for name, value in fields.items() if isinstance(value, Mapping)}
-    columns = {k: v for k, v in fields.items() if k not in beside and k not in ("inputs", "labels")}
-    return Batch(fields["inputs"], fields.get("labels"), index, columns=columns, beside=beside, **about)
-
-
-class Episodes(Tasks):
-    """Small classification tasks out of a labelled data set: some classes, few samples of each, and more to ask about.
-
-    A batch of episodes has the queries as ``inputs`` (episodes, ways · queries, ...), and what is known as
-    ``batch["support"]``, (episodes, ways · shots, ...); labels number the classes of their episode, and samples stand
-    class by class.
-
-    Args:
-        data: with labels.
-        ways: classes in an episode.
-        shots: known samples of each.
-        queries: samples of each that are asked about.
-        count: episodes in a pass.
-
-    Raises:
-        ValueError: if the data has too few classes, or a class too few samples.
-    """
-
-    def __init__(self, data: Dataset, ways: int, shots: int, queries: int = 15, count: int = 1000) -> None:
-        super().__init__(self._episodes, count, f"episodes of {data.name}")
-        self.data, self.ways, self.shots, self.queries = data, ways, shots, queries
-        labels = data.labels
-        if labels is None or len(data.classes) < ways:
-            raise ValueError(f"ways={ways} want as many classes; {data.name!r} has {len(data.classes)}, or no labels")
-        counts = torch.bincount(labels, minlength=len(data.classes))
-        if int(counts.min()) < shots + queries:
-            raise ValueError(
-                f"an episode takes {shots + queries} samples of a class; one of {data.name!r} has {int(counts.min())}"
-            )
-        # (classes, most): the samples of each class, and a mark where a class has fewer than the largest.
-        self._rows = torch.nn.utils.rnn.pad_sequence(labels.argsort(stable=True).split(counts.tolist()), True, -1)
-
-    @property
-    def fingerprint(self) -> str:
-        """That of the data, and the sizes."""
-        return f"{self.ways} ways, {self.shots} shots, {self.queries} queries, {self.data.fingerprint}"
-
-    @property
-    def device(self) -> torch.device:
-        """Where the data is."""
-        return self.data.device
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of one sample."""
-        return self.data.shape
-
-    def to(self, device: str | torch.device) -> Episodes:
-        """The same episodes, made on another device."""
-        return Episodes(self.data.to(device), self.ways, self.shots, self.queries, self.count)
-
-    def _episodes(self, draws: Draws) -> Fields:
-        classes = draws.uniform(len(self._rows)).argsort(dim=1)[:, : self.ways]
-        rows = self._rows[classes]  # (episodes, ways, most)
-        chance = draws.uniform(*rows.shape[1:]).masked_fill(rows < 0, math.inf)
-        rows = rows.gather(2, chance.argsort(dim=2)[..., : self.shots + self.queries])
-        labels = torch.arange(self.ways, device=rows.device).view(1, -1, 1).expand(rows.shape)
-
-        def fields(part: slice) -> Fields:
-            return {"inputs": self.data.inputs[rows[..., part].flatten(1)], "labels": labels[..., part].flatten(1)}
-
-        return {**fields(slice(self.shots, None)), "support": fields(slice(self.shots))}
