@@ -5,6 +5,7 @@ and how often fresh repetitions confirmed them, then all checks. A stored output
 """
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,8 @@ def statements(env: BuildEnvironment) -> dict[str, list[Stated]]:
 
 def evidence_of(stated: Stated) -> list[nodes.paragraph]:
     """One line for each piece of evidence."""
-    return [nodes.paragraph(text=line, classes=["kd-evidence"]) for line in stated["evidence"]]
+    lines = [re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", line) for line in stated["evidence"]]
+    return [nodes.paragraph(text=line, classes=["kd-evidence"]) for line in lines]
 
 
 class StatementsList(nodes.General, nodes.Element):
