@@ -134,16 +134,22 @@ async def look(browser: str, html: Path, names: list[str]) -> tuple[list[Visit],
 
     async with async_playwright() as playwright:
         running = await playwright.chromium.launch(executable_path=browser, args=FLAGS)
-        context = await running.new_context(offline=True, viewport=DESK, color_scheme="light")
-        context.set_default_timeout(0)  # how long it takes depends on the machine
-        slots = asyncio.Semaphore(os.cpu_count() or 1)
+        # Pages of one context share a process, so as many contexts as cores; how long it takes depends on the machine.
+        free: asyncio.Queue[Any] = asyncio.Queue()
+        for _ in range(os.cpu_count() or 1):
+            context = await running.new_context(offline=True, viewport=DESK, color_scheme="light")
+            context.set_default_timeout(0)
+            free.put_nowait(context)
 
         async def one(name: str) -> Visit:
-            async with slots:
+            context = await free.get()
+            try:
                 return await visit(context, html, name)
+            finally:
+                free.put_nowait(context)
 
         visits = await asyncio.gather(*map(one, names))
-        search = await search_for("temperature", context, html)
+        search = await search_for("temperature", await free.get(), html)
         await running.close()
     return visits, search
 
