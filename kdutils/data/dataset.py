@@ -63,8 +63,9 @@ class Dataset(Samples):
             dense = self.labels.ndim > 1 and self.labels.shape[1:] in (places, self.inputs.shape[2:])
             labels = self.labels.flatten() if dense else self.labels
             require_labels(labels, len(self.classes), name=f"labels of {self.name!r}")
-        if self.statistics is not None:
-            self.statistics.require_channels(self.shape, self.name)
+        if self.statistics is not None and self.shape[:1] != (len(self.statistics.mean),):
+            # Features took the place of pictures, as in replace(data, inputs=features): nothing standardized them.
+            object.__setattr__(self, "statistics", None)
 
     def __len__(self) -> int:
         return len(self.inputs)

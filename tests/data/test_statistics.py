@@ -155,3 +155,11 @@ def test_tokens_are_not_standardized():
         Dataset(tokens).standardized()
     with pytest.raises(TypeError, match="'stream' has whole numbers, or tokens"):
         Stream([{"inputs": row} for row in tokens], workers=0).standardized()
+
+
+def test_features_in_the_place_of_standardized_pictures_are_standardized_by_nothing():
+    data = kd.data.digits().subset(range(8)).standardized()
+    assert data.statistics is not None
+    features = replace(data, inputs=torch.ones(8, 5, 1, 1))
+    assert features.statistics is None
+    assert replace(data, inputs=data.inputs.flip(3)).statistics == data.statistics
