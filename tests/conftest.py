@@ -1,6 +1,7 @@
 """What several tests share."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -18,6 +19,14 @@ settings.load_profile("any machine")
 def one_thread() -> None:
     """Tiny tensors are faster on one thread, and results do not depend on the machine's cores."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def accelerate_as_it_was() -> Iterator[None]:
+    """Accelerate keeps its state once for the whole process; no test finds what another left there."""
+    yield
+    if "accelerate.state" in sys.modules:
+        sys.modules["accelerate.state"].AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture

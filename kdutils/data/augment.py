@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdutils.checks import require_choice, require_fraction
-from kdutils.data.chain import chain, jointly
+from kdutils.data.chain import OfInputs, chain, jointly
 from kdutils.data.draws import Draws
 from kdutils.data.geometry import Range, affine_matrices, elastic_displacement, interval, uniform, warp
 from kdutils.data.mixing import cutmix, mixup
@@ -128,7 +128,7 @@ def affine(
     shift: Range = 0.05,
     elastic: Range = 0.0,
     padding: str = "zeros",
-) -> Augmentation:
+) -> OfInputs:
     """Rotate, scale, shear, shift and bend each image. Each amount is uniform; one number v is a range about nothing.
 
     Args:

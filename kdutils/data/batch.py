@@ -129,11 +129,11 @@ class Batch:
         """Random numbers of each sample, for an objective: functions of the seed, the epoch and the sample."""
         return Draws.of(self.index, OBJECTIVE_DRAWS, purpose, *self.seeds)
 
-    def view(self, augment: Augmentation | Views | Joint, stream: int = 0) -> Batch:
+    def view(self, augment: Augmentation, stream: int = 0) -> Batch:
         """The same samples, changed from the plain inputs by ``augment``; another stream has other random numbers."""
         return _view(self, augment, stream)
 
-    def change(self, augment: Augmentation | Views | Joint, *seeds: int) -> None:
+    def change(self, augment: Augmentation, *seeds: int) -> None:
         """Augment in place, by random numbers that follow from ``seeds`` and the sample; the plain inputs are kept."""
         _change(self, augment, seeds)
 
@@ -164,7 +164,7 @@ class Batch:
         return gathered(rows, self.sizes)
 
 
-def _view(batch: Batch, augment: Augmentation | Views | Joint, stream: int) -> Batch:
+def _view(batch: Batch, augment: Augmentation, stream: int) -> Batch:
     view = replace(
         batch,
         inputs=batch.inputs if batch.plain is None else batch.plain,
@@ -182,7 +182,7 @@ def _view(batch: Batch, augment: Augmentation | Views | Joint, stream: int) -> B
     return view
 
 
-def _change(batch: Batch, augment: Augmentation | Views | Joint, seeds: tuple[int, ...]) -> None:
+def _change(batch: Batch, augment: Augmentation, seeds: tuple[int, ...]) -> None:
     batch.plain, batch.changed = batch.inputs, True
     if isinstance(augment, Views):
         host_index = batch.index if batch.host_index is None else batch.host_index

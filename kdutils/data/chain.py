@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -14,6 +15,8 @@ from kdutils.data.draws import Draws
 from kdutils.data.views import Augmentation, Joint, Views
 
 __all__ = ["chain", "jointly"]
+
+OfInputs = Callable[[Tensor, Draws], Tensor]
 
 
 def jointly(views: Views) -> Joint:
@@ -53,7 +56,7 @@ class _Jointly(Joint):
         return shown, self.views.show(masks, view, draws.index).view_as(labels)
 
 
-def chain(*augmentations: Augmentation | Joint) -> Augmentation:
+def chain(*augmentations: Augmentation) -> Augmentation:
     """One augmentation after the other; of :class:`~kdutils.data.Views` alone, views again.
 
     With a :class:`~kdutils.data.Joint` one among them, it changes inputs and labels; the others change inputs alone.
@@ -61,13 +64,13 @@ def chain(*augmentations: Augmentation | Joint) -> Augmentation:
     if augmentations and all(isinstance(augmentation, Views) for augmentation in augmentations):
         return _ViewChain(augmentations)  # type: ignore[arg-type]
     if any(isinstance(augmentation, Joint) for augmentation in augmentations):
-        return cast(Augmentation, _JointChain(augmentations))
-    return partial(_chain, augmentations=cast(tuple[Augmentation, ...], augmentations))
+        return _JointChain(augmentations)
+    return partial(_chain, augmentations=cast(tuple[OfInputs, ...], augmentations))
 
 
 @dataclass(frozen=True)
 class _JointChain(Joint):
-    parts: tuple[Augmentation | Joint, ...]
+    parts: tuple[Augmentation, ...]
 
     def __call__(self, inputs: Tensor, labels: Tensor | None, draws: Draws) -> tuple[Tensor, Tensor | None]:
         for part in self.parts:
@@ -78,7 +81,7 @@ class _JointChain(Joint):
         return inputs, labels
 
 
-def _chain(images: Tensor, draws: Draws, *, augmentations: tuple[Augmentation, ...]) -> Tensor:
+def _chain(images: Tensor, draws: Draws, *, augmentations: tuple[OfInputs, ...]) -> Tensor:
     for augmentation in augmentations:
         images = augmentation(images, draws)
     return images

@@ -19,12 +19,12 @@ from torch import Tensor
 
 from kdutils.checks import require_choice, require_device
 from kdutils.data.augment import affine
+from kdutils.data.chain import OfInputs
 from kdutils.data.dataset import Dataset
 from kdutils.data.draws import Draws, mixed_seed
 from kdutils.data.fonts import FONTS, TEST_FONTS, TRAIN_FONTS, bitmaps_of, coverage
 from kdutils.data.geometry import Range, interval, uniform
 from kdutils.data.strokes import blurred, thicken
-from kdutils.data.views import Augmentation
 from kdutils.evidence.seeds import fresh
 
 __all__ = ["FONTS", "TEST_FONTS", "TRAIN_FONTS", "glyphs", "scripts"]
@@ -102,7 +102,7 @@ def glyphs(
 class _Variation:
     """What happens to an image, and the ranges of the amounts."""
 
-    move: Augmentation
+    move: OfInputs
     stroke: tuple[float, float]
     blur: tuple[float, float]
     contrast: tuple[float, float]
@@ -120,7 +120,7 @@ class _Variation:
         return images.clamp(0, 1)
 
 
-def _variation(move: Augmentation, stroke: Range, blur: Range, contrast: Range, noise: Range) -> _Variation:
+def _variation(move: OfInputs, stroke: Range, blur: Range, contrast: Range, noise: Range) -> _Variation:
     return _Variation(
         move,
         interval("stroke", stroke),

@@ -129,6 +129,7 @@ class Samples(Source):
         """What ``like`` stands for: the statistics that it remembers, else its own; of None, one's own always."""
         if like is None or isinstance(like, Statistics):
             return self._own_statistics() if like is None else like
+        like = getattr(like, "lead", like)  # of data with others beside it, the leading source
         if not isinstance(like, Samples):
             raise TypeError(f"like must be a Dataset, a Stream, or Statistics; got {type(like).__name__}")
         return like.statistics or like._own_statistics()

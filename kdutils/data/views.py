@@ -10,9 +10,6 @@ from kdutils.data.draws import Draws
 
 __all__ = ["Augmentation", "Joint", "Mixing", "Views"]
 
-Augmentation = Callable[[Tensor, Draws], Tensor]
-"""Takes images (n, channels, height, width) and the random numbers of each; returns images of that shape."""
-
 Mixing = Callable[[Tensor, Tensor, Draws], tuple[Tensor, Tensor]]
 """Takes images, a partner for each, and random numbers; returns mixed images and the share of each that is its own."""
 
@@ -45,3 +42,8 @@ class Joint:
     def __call__(self, inputs: Tensor, labels: Tensor | None, draws: Draws) -> tuple[Tensor, Tensor | None]:
         """Changed inputs and labels, each of the shape it had; labels that are None stay None."""
         raise NotImplementedError
+
+
+Augmentation = Callable[[Tensor, Draws], Tensor] | Joint
+"""Takes images (n, channels, height, width) and the random numbers of each, and returns images of that shape; or a
+:class:`Joint` one, which changes the labels with them."""

@@ -12,7 +12,7 @@ from kdutils.checks import require_fraction
 from kdutils.data.batch import Batch
 from kdutils.distill._logits import require_logits, require_two, rows
 from kdutils.precision import in_float32
-from kdutils.training.objective import Objective, Supervised
+from kdutils.training.objective import Objective, Supervised, mean_over
 from kdutils.training.teachers import as_teacher
 
 __all__ = ["LogitMatching", "logit_matching_loss"]
@@ -36,9 +36,14 @@ def logit_matching_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tenso
 
     Source: Ba and Caruana (2014), arXiv:1312.6184, section 2.2, without their factor 1/2.
     """
+    return _distances(student_logits, teacher_logits).mean()
+
+
+def _distances(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """What :func:`logit_matching_loss` is the mean of, (batch,)."""
     require_logits(student_logits, teacher_logits)
     student, teacher = in_float32(student_logits), in_float32(teacher_logits.detach())
-    return torch.where(student == teacher, 0.0, student - teacher).square().sum(dim=1).mean()
+    return torch.where(student == teacher, 0.0, student - teacher).square().sum(dim=1)
 
 
 class LogitMatching(Objective):
@@ -74,6 +79,6 @@ class LogitMatching(Objective):
             terms["labels"] = (1 - self.weight) * self.labels(batch)["labels"]
         if self.weight > 0:
             logits = rows(batch.run(self.learner))
-            loss = logit_matching_loss(logits, rows(batch.run(self.teacher))) / (2 * logits.shape[1])
-            terms["logits"] = self.weight * loss
+            losses = _distances(logits, rows(batch.run(self.teacher)))
+            terms["logits"] = self.weight * (mean_over(batch, losses) / (2 * logits.shape[1]))
         return terms

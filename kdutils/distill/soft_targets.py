@@ -15,7 +15,7 @@ from kdutils.checks import require_fraction, require_positive
 from kdutils.data.batch import Batch
 from kdutils.distill._logits import require_logits, require_two, rows
 from kdutils.precision import in_float32
-from kdutils.training.objective import Objective, Supervised
+from kdutils.training.objective import Objective, Supervised, mean_over
 from kdutils.training.teachers import as_teacher
 
 __all__ = ["SoftTargets", "soft_cross_entropy", "soft_target_loss"]
@@ -51,16 +51,21 @@ def soft_target_loss(student_logits: Tensor, teacher_logits: Tensor, temperature
 
     Source: Hinton, Vinyals and Dean (2015), arXiv:1503.02531, section 2.
     """
+    return _divergences(student_logits, teacher_logits, temperature).mean()
+
+
+def _divergences(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    """What :func:`soft_target_loss` is the mean of, (batch,)."""
     require_logits(student_logits, teacher_logits)
     require_positive(temperature=temperature)
     student, teacher = in_float32(student_logits), in_float32(teacher_logits.detach())
     if temperature > NEVER_FAR:
-        return _near(student, teacher, temperature)[1].mean()
+        return _near(student, teacher, temperature)[1]
     far = _far(student, teacher, temperature)
     if temperature <= DIRECT:
-        return far.mean()
+        return far
     near, value = _near(student, teacher, temperature)
-    return torch.where(near, value, far).mean()
+    return torch.where(near, value, far)
 
 
 def _far(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -161,6 +166,6 @@ class SoftTargets(Objective):
         if self.weight < 1:
             terms["labels"] = (1 - self.weight) * self.labels(batch)["labels"]
         if self.weight > 0:
-            loss = soft_target_loss(rows(batch.run(self.learner)), rows(batch.run(self.teacher)), self.temperature)
-            terms["soft targets"] = self.weight * loss
+            losses = _divergences(rows(batch.run(self.learner)), rows(batch.run(self.teacher)), self.temperature)
+            terms["soft targets"] = self.weight * mean_over(batch, losses)
         return terms

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -12,10 +10,10 @@ from kdutils.data.batch import Batch
 from kdutils.data.source import Source
 from kdutils.precision import in_float32
 
-if TYPE_CHECKING:
-    pass
+__all__ = ["Combined", "Objective", "Supervised", "mean_over", "require_classes"]
 
-__all__ = ["Combined", "Objective", "Supervised", "require_classes"]
+TINY = 1e-30
+"""Keeps weights that are all zero from dividing zero by zero."""
 
 
 class Objective(nn.Module):
@@ -69,8 +67,27 @@ def require_classes(batch: Batch, logits: Tensor, learner: str = "learner") -> N
         )
 
 
+def mean_over(batch: Batch, losses: Tensor) -> Tensor:
+    """The mean of losses over the samples of a batch, each counted by its column ``weight`` where there is one.
+
+    Args:
+        batch: of whose samples they are.
+        losses: one for each sample, or for each part of each sample (pixels, tokens): (batch, ...) or, with the parts
+            of a sample behind each other, (batch · parts,).
+
+    Returns:
+        A scalar; 0 where all weights are.
+    """
+    if "weight" not in batch.columns:
+        return losses.mean()
+    weight = batch.columns["weight"].to(losses.dtype)
+    return (weight * losses.reshape(len(batch), -1).mean(dim=1)).sum() / weight.sum().clamp_min(TINY)
+
+
 class Supervised(Objective):
     r"""Cross-entropy with the labels: ordinary training, the baseline of everything else.
+
+    Where the data has a column ``weight``, it is the weighted mean over the samples.
 
     Args:
         learner: gives logits (batch, classes).
@@ -90,14 +107,17 @@ class Supervised(Objective):
         require_classes(batch, logits)
         if batch.labels is None:
             raise ValueError("Supervised wants labels; this data has none")
-        if batch.share is None or batch.other_labels is None:
-            return {"labels": F.cross_entropy(in_float32(logits), batch.labels, label_smoothing=self.label_smoothing)}
-        own, other = (
-            F.cross_entropy(in_float32(logits), labels, label_smoothing=self.label_smoothing, reduction="none")
-            for labels in (batch.labels, batch.other_labels)
-        )
-        share = batch.share.view(-1, *[1] * (own.ndim - 1))
-        return {"labels": (share * own + (1 - share) * other).mean()}
+        mixed = batch.share is not None and batch.other_labels is not None
+        if not mixed and "weight" not in batch.columns:
+            return {"labels": self._losses(logits, batch.labels, "mean")}
+        losses = self._losses(logits, batch.labels)
+        if batch.share is not None and batch.other_labels is not None:
+            share = batch.share.view(-1, *[1] * (losses.ndim - 1))
+            losses = share * losses + (1 - share) * self._losses(logits, batch.other_labels)
+        return {"labels": mean_over(batch, losses)}
+
+    def _losses(self, logits: Tensor, labels: Tensor, reduction: str = "none") -> Tensor:
+        return F.cross_entropy(in_float32(logits), labels, label_smoothing=self.label_smoothing, reduction=reduction)
 
 
 class Combined(Objective):

@@ -121,3 +121,9 @@ def test_an_episode_has_known_and_asked_samples_of_the_same_classes_and_none_in_
 def test_an_episode_that_the_data_cannot_fill_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         Episodes(kd.data.digits(), **{"ways": 5, "shots": 1, **options})
+
+
+def test_data_with_others_beside_it_lends_the_statistics_of_the_leading_source(blobs):
+    data, other = blobs(), blobs(seed=3, noise=2.0)
+    both = kd.data.Beside(data.standardized(), target=other)
+    assert torch.equal(other.standardized(like=both).inputs, other.standardized(like=data).inputs)

@@ -1,6 +1,7 @@
 """Soft targets (and what they share with logit matching), against references written from the papers."""
 
 import math
+from dataclasses import replace
 from decimal import Decimal, localcontext
 
 import numpy as np
@@ -310,3 +311,17 @@ def test_dense_logits_count_each_pixel_as_a_sample(objective):
     assert terms.keys() == single.keys()
     for name, value in terms.items():
         assert_close(value, single[name], msg=name)
+
+
+@pytest.mark.parametrize("objective", [kd.distill.SoftTargets, kd.distill.LogitMatching])
+def test_samples_count_by_their_column_weight_in_every_term(objective, blobs, linear):
+    data = blobs(n=6)
+    weight = torch.tensor([0.0, 1.0, 2.0, 0.0, 1.0, 0.0])
+    weighted = replace(data, columns={"weight": weight})
+    repeated = data.subset(torch.tensor([1, 2, 2, 4]))
+    student, teacher = linear(), linear(seed=1)
+    terms = [objective(student, teacher)(next(iter(source.batches(len(source))))) for source in (weighted, repeated)]
+    plain = objective(student, teacher)(next(iter(data.batches(6))))
+    for name, value in terms[0].items():
+        torch.testing.assert_close(value, terms[1][name])
+        assert not torch.isclose(value, plain[name])

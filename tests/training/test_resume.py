@@ -27,7 +27,7 @@ STEPS = 24  # four epochs of six
 def processes():
     """Real processes, started from one that has imported everything: each takes a fraction of a second."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["script_killed", "kdutils.measure", "scipy.stats"])
+    context.set_forkserver_preload(["script_killed", "kdutils.measure", "scipy.stats", "accelerate", "torch._dynamo"])
     return context
 
 
