@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ from kdutils.data import Stream
 from kdutils.data.augment import chain, few_views, flip, mixup, noise, shift_crop
 from kdutils.data.batch import Teacher
 from kdutils.distill import SoftTargets, soft_target_loss
-from kdutils.training import cache
+from kdutils.training import cache_rows
 from kdutils.training.cache import CHECKED, Cached
 from kdutils.training.teachers import as_teacher
 
@@ -350,11 +351,11 @@ def test_outputs_that_are_not_finite_name_the_sample_and_the_view_and_are_not_st
     batch = next(data.batches(96, augment=flip(1.0)))
     with pytest.raises(FloatingPointError, match="not finite for sample 7, view 1"):
         cached.lookup(batch)
-    assert not cached._filled[7 * 2 + 1]
+    assert cached.filled == 96  # the plain pictures, and no mirrored one
 
 
 def test_a_cache_larger_than_the_disk_is_refused_before_anything_is_written(blobs, linear, tmp_path, monkeypatch):
-    monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(OSError, match=r"18 views of 96 samples take 0.0 MB, and 0.0 MB are free.*few_views"):
         Cached(linear(), blobs(), augment=VIEWS, folder=tmp_path)
     assert {path.name for path in tmp_path.iterdir()} <= {".lock"}
@@ -380,7 +381,7 @@ def test_a_creation_that_was_interrupted_is_done_again(blobs, linear, tmp_path, 
     def pull_the_plug(path, content):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cache, "write_atomically", pull_the_plug)
+    monkeypatch.setattr(cache_rows, "write_atomically", pull_the_plug)
     with pytest.raises(KeyboardInterrupt):
         Cached(linear(seed=2), data, folder=tmp_path)
     monkeypatch.undo()

@@ -16,9 +16,10 @@ from kdutils.data import Stream
 from kdutils.data.augment import affine, chain, flip, mixup, noise, shift_crop
 from kdutils.data.batch import Batch
 from kdutils.distill import LogitMatching, SoftTargets
+from kdutils.training.alike import alike
 from kdutils.training.compare import compare
 from kdutils.training.optimize import steps
-from kdutils.training.together import Apart, Trial, _alike
+from kdutils.training.together import Apart, Trial
 
 SEEDS = (3, 0, 8)
 VIEWS = chain(shift_crop(1), flip())
@@ -376,8 +377,8 @@ def test_a_shared_teacher_may_be_asked_past_the_batch_but_not_one_for_each_seed(
     ],
 )
 def test_attributes_are_alike_only_if_they_are_known_to_be(one, other, same):
-    assert _alike(one, other) is same
-    assert _alike(one, one)
+    assert alike(one, other) is same
+    assert alike(one, one)
 
 
 def held_outside(seed):
