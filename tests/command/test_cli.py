@@ -20,8 +20,9 @@ from torch import Tensor
 
 import kdutils as kd
 from kdutils import models
-from kdutils.command import bench, machine, recipe, runs
+from kdutils.command import bench, machine, outline, recipe, runs, schema
 from kdutils.command.cli import main
+from kdutils.command.state import state
 from kdutils.data.batch import Batch
 from kdutils.evidence import results
 
@@ -242,7 +243,7 @@ class Stopping(kd.Supervised):
 
 @pytest.fixture
 def stopping(monkeypatch) -> list[str]:
-    monkeypatch.setitem(recipe.OBJECTIVES, "stopping", Stopping)
+    monkeypatch.setitem(schema.OBJECTIVES, "stopping", Stopping)
     monkeypatch.setattr(Stopping, "hard", False)
     Path("stopping.toml").write_text(
         'title = "s"\nbase = "glyphs"\n[data]\ncount = 64\n[model]\nname = "small_cnn"\nwidth = 4\n'
@@ -392,9 +393,9 @@ def test_a_restart_keeps_record_and_model_until_its_end_and_counts_as_unfinished
     assert command(*again, "--restart")[0] == 130
     assert record_of(root, 0) == before
     assert torch.equal(weights(folder), model)
-    assert runs.state(this, folder) == "interrupted"
+    assert state(this, folder) == "interrupted"
     assert command(*again)[0] == 0
-    assert runs.state(this, folder) == "finished"
+    assert state(this, folder) == "finished"
     assert len(results.read_folder(folder).epochs) == 2
     assert sorted(path.name for path in folder.iterdir()) == ["model", "record.json"]
     assert sorted(path.name for path in folder.parent.iterdir()) == ["seed-0", "seed-1"]
@@ -498,7 +499,7 @@ def test_resume_finds_pictures_that_were_named_from_another_folder(command, root
     class StoppingOnce(Stopping):
         """Registered under the name of ordinary training."""
 
-    monkeypatch.setitem(recipe.OBJECTIVES, "labels", StoppingOnce)
+    monkeypatch.setitem(schema.OBJECTIVES, "labels", StoppingOnce)
     stop_at_the_first_step(monkeypatch)
     assert command("run", "cifar10-resnet56", *SMALL_CIFAR, f"data.root={pictures}")[0] == 130
     monkeypatch.chdir(root)
@@ -515,7 +516,7 @@ def test_an_interrupted_student_is_not_continued_under_another_teacher(command, 
                 signal.raise_signal(signal.SIGINT)
             return super().forward(batch)
 
-    monkeypatch.setitem(recipe.OBJECTIVES, "soft_targets", StoppingTargets)
+    monkeypatch.setitem(schema.OBJECTIVES, "soft_targets", StoppingTargets)
     command("run", "glyphs-teacher", *TINY)
     monkeypatch.setattr(Stopping, "at", 1)
     student = ["run", "glyphs-soft-targets", "--seeds", "1", *TINY]
@@ -689,10 +690,10 @@ def test_what_nobody_foresaw_keeps_its_traceback(monkeypatch):
         raise ValueError("not in words for people")
 
     with monkeypatch.context() as patched:
-        patched.setattr(runs, "outline", lambda *arguments: ())  # a bug that shows inside the package
+        patched.setattr(outline, "outline", lambda *arguments: ())  # a bug that shows inside the package
         with pytest.raises(ValueError, match="not enough values to unpack"):
             main(["run", "glyphs-labels", "--dry-run"])
-    monkeypatch.setitem(recipe.OBJECTIVES, "broken", broken)
+    monkeypatch.setitem(schema.OBJECTIVES, "broken", broken)
     Path("mine.toml").write_text(
         'title = "m"\nbase = "glyphs"\n[data]\ncount = 64\n[model]\nname = "small_cnn"\n[objective]\nname = "broken"\n'
     )
@@ -1007,4 +1008,4 @@ def test_only_the_first_process_speaks_and_the_others_name_themselves(command, m
     code, out, err = command("run", "glyphs-label")
     assert (code, out) == (2, "")
     assert err.startswith("process 1: kdutils: ")
-    assert not runs.is_main_process()
+    assert not machine.is_main_process()
