@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from kdutils import data as data_sets
 from kdutils import models
-from kdutils.command.recipe import DATA, Recipe, objective_factory
+from kdutils.command.recipe import Recipe
+from kdutils.command.schema import DATA, objective_factory
 from kdutils.data import augment as augmentations
 from kdutils.data.dataset import Dataset
 from kdutils.data.statistics import Statistics

@@ -20,8 +20,9 @@ from kdutils import models
 from kdutils.checks import require_choice, require_device
 from kdutils.command import machine
 from kdutils.command.assemble import build_model, build_objective, fit_options, load_data
+from kdutils.command.prepare import find_teacher
+from kdutils.command.published import image_shape
 from kdutils.command.recipe import Recipe, load
-from kdutils.command.runs import find_teacher, image_shape
 from kdutils.data.dataset import Dataset
 from kdutils.evidence.seeds import fresh
 from kdutils.evidence.table import Table

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import os
 import platform
 import subprocess
 import sys
@@ -12,13 +13,18 @@ from typing import Any
 
 import torch
 
-__all__ = ["commit", "hardware", "peak_memory", "reset_peak_memory", "versions"]
+__all__ = ["commit", "hardware", "is_main_process", "peak_memory", "reset_peak_memory", "versions"]
 
 PACKAGE = Path(__file__).parents[1]
 PACKAGES = ("torch", "torchvision", "accelerate", "numpy")
 STATUS = Path("/proc/self/status")
 CLEAR = Path("/proc/self/clear_refs")
 RESET_PEAK = "5"  # proc(5): the peak is then measured from here on
+
+
+def is_main_process() -> bool:
+    """Whether this is the process that prints and writes, of all that a launcher started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def commit(*programs: Path) -> dict[str, Any] | None:

@@ -20,8 +20,9 @@ from torch import Tensor
 
 import kdutils as kd
 from kdutils import models
-from kdutils.command import bench, machine, recipe, runs
+from kdutils.command import bench, machine, outline, recipe, runs, schema
 from kdutils.command.cli import main
+from kdutils.command.state import state
 from kdutils.data.batch import Batch
 from kdutils.evidence import results
 
@@ -242,7 +243,7 @@ class Stopping(kd.Supervised):
 
 @pytest.fixture
 def stopping(monkeypatch) -> list[str]:
-    monkeypatch.setitem(recipe.OBJECTIVES, "stopping", Stopping)
+    monkeypatch.setitem(schema.OBJECTIVES, "stopping", Stopping)
     monkeypatch.setattr(Stopping, "hard", False)
     Path("stopping.toml").write_text(
         'title = "s"\nbase = "glyphs"\n[data]\ncount = 64\n[model]\nname = "small_cnn"\nwidth = 4\n'
@@ -392,9 +393,9 @@ def test_a_restart_keeps_record_and_model_until_its_end_and_counts_as_unfinished
     assert command(*again, "--restart")[0] == 130
     assert record_of(root, 0) == before
     assert torch.equal(weights(folder), model)
-    assert runs.state(this, folder) == "interrupted"
+    assert state(this, folder) == "interrupted"
     assert command(*again)[0] == 0
-    assert runs.state(this, folder) == "finished"
+    assert state(this, folder) == "finished"
     assert len(results.read_folder(folder).epochs) == 2
     assert sorted(path.name for path in folder.iterdir()) == ["model", "record.json"]
     assert sorted(path.name for path in folder.parent.iterdir()) == ["seed-0", "seed-1"]
@@ -498,7 +499,7 @@ def test_resume_finds_pictures_that_were_named_from_another_folder(command, root
     class StoppingOnce(Stopping):
         """Registered under the name of ordinary training."""
 
-    monkeypatch.setitem(recipe.OBJECTIVES, "labels", StoppingOnce)
+    monkeypatch.setitem(schema.OBJECTIVES, "labels", StoppingOnce)
     stop_at_the_first_step(monkeypatch)
     assert command("run", "cifar10-resnet56", *SMALL_CIFAR, f"data.root={pictures}")[0] == 130
     monkeypatch.chdir(root)
@@ -515,7 +516,7 @@ def test_an_interrupted_student_is_not_continued_under_another_teacher(command, 
                 signal.raise_signal(signal.SIGINT)
             return super().forward(batch)
 
-    monkeypatch.setitem(recipe.OBJECTIVES, "soft_targets", StoppingTargets)
+    monkeypatch.setitem(schema.OBJECTIVES, "soft_targets", StoppingTargets)
     command("run", "glyphs-teacher", *TINY)
     monkeypatch.setattr(Stopping, "at", 1)
     student = ["run", "glyphs-soft-targets", "--seeds", "1", *TINY]
@@ -594,6 +595,202 @@ def test_the_steps_of_a_dry_run_are_those_of_the_run(command):
     _, out, _ = command("run", "glyphs-labels", "--dry-run", *setting)
     command("run", "glyphs-labels", *setting)
     assert f"steps: {results.read('glyphs-labels')[0].steps} " in out
+
+
+# What a dry run refuses
+
+
+def files(root: Path) -> dict[Path, bytes | None]:
+    return {path: path.read_bytes() if path.is_file() else None for path in root.rglob("*")}
+
+
+@pytest.fixture
+def refused(command, tmp_path) -> Callable[..., str]:
+    """What a dry run and the run itself say alike; the dry run leaves every file as it is."""
+
+    def ask(*arguments: str) -> str:
+        before = files(tmp_path)
+        dry, _, said = command(*arguments, "--dry-run")
+        assert files(tmp_path) == before
+        code, _, err = command(*arguments)
+        assert (dry, said) == (code, err)
+        assert code == 2
+        return err
+
+    return ask
+
+
+STUDENT = (
+    'title = "m"\nbase = "glyphs"\n[model]\nname = "small_cnn"\nwidth = 4\n[teacher]\nfolder = "saved"\n'
+    '[objective]\nname = "soft_targets"\n[data]\ncount = 64\n[fit]\nepochs = 1\n'
+)
+
+
+def test_a_dry_run_refuses_a_teacher_for_other_classes(refused):
+    models.save(models.small_cnn(classes=10, width=4), "saved")
+    Path("mine.toml").write_text(STUDENT)
+    assert "the teacher has 10 outputs for the 62 classes" in refused("run", "mine.toml")
+
+
+def test_a_dry_run_refuses_a_teacher_for_other_images(refused):
+    models.save(models.small_cnn(classes=62, channels=3, width=4), "saved")
+    Path("mine.toml").write_text(STUDENT)
+    assert "the teacher does not take this data" in refused("run", "mine.toml")
+
+
+def test_a_dry_run_refuses_a_teacher_that_nobody_registered(refused, monkeypatch):
+    from kdutils.models import registry
+
+    models.save(models.mlp(classes=62, inputs=256), "saved")
+    monkeypatch.delitem(registry._BUILDERS, "mlp")
+    Path("mine.toml").write_text(STUDENT)
+    assert "import the module that registers it first (here: --import MODULE)" in refused("run", "mine.toml")
+
+
+def test_a_dry_run_refuses_a_teacher_whose_training_did_not_end(command, refused, root):
+    command("run", "glyphs-teacher", *TINY)
+    training = root / "glyphs-teacher" / "seed-0" / "training"
+    training.mkdir()
+    (training / "recipe.json").write_text("{}")
+    assert "is still in training, or was stopped in it" in refused("run", "glyphs-soft-targets", *TINY)
+
+
+def test_a_dry_run_refuses_missing_data_and_a_missing_teacher_in_one_message(refused):
+    err = refused("run", "cifar100-resnet20-soft-targets")
+    assert "is not trained yet" in err
+    assert "cifar-100-python.tar.gz is missing from" in err
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("model.width=0", "width must be a whole number of at least 1"),
+        ("objective.name=failing", "failing wants more"),
+        ("fit.schedule={ at = [2.0] }", "at must lie in [0, 1]; got 2.0"),
+        ("augment.shift_crop=-1", "padding must be at least 0 pixels; got -1"),
+        ("augment.noise=x", "noise: an option has the wrong type"),
+        ("mix.mixup=-1", "alpha must be a positive finite number; got -1"),
+        ("data.test.fraction=0.001", "leave a part of 64 samples empty"),
+        ("fit.optimizer=adam", "did you mean 'adamw'"),
+        ("fit.batch_size=65", "batch_size=65 is larger than"),
+        ("fit.batch_size=0", "batch_size must be at least 1; got 0"),
+        ("fit.accumulate=3", "batch_size=16 must be a multiple of the 3 parts"),
+        ("fit.precision=fp16", "precision='fp16' wants a GPU"),
+        ("fit.rates.nowhere=2", "rates names 'nowhere', and no parameter begins so"),
+        ("fit.average=2", "average must lie in [0, 1)"),
+        ("fit.warmup=3", "warmup must lie in [0, 1]; got 3"),
+        ("fit.epochs=0", "epochs must be at least 1; got 0"),
+    ],
+)
+def test_a_dry_run_refuses_what_does_not_fit(refused, monkeypatch, setting, message):
+    class Failing(kd.Supervised):
+        def __init__(self, learner: torch.nn.Module) -> None:
+            kd.checks.require_choice("failing wants more than a learner, and that", "x", ["y"])
+
+    monkeypatch.setitem(schema.OBJECTIVES, "failing", Failing)
+    assert message in refused("run", "glyphs-labels", "--device", "cpu", *TINY, "--set", setting)
+
+
+def test_a_dry_run_refuses_a_device_that_is_not_there(refused):
+    assert "device='gpu' is not known" in refused("run", "glyphs-labels", *TINY, "--device", "gpu")
+
+
+def test_a_dry_run_refuses_a_finished_run_with_other_settings_and_not_its_restart(command, refused):
+    one = ["run", "glyphs-labels", "--seeds", "1", *TINY]
+    command(*one)
+    other = [*one, "--set", "fit.epochs=1"]
+    assert "holds a finished run of 'glyphs-labels' with other settings: fit.epochs was 2, is 1" in refused(*other)
+    code, out, err = command(*other, "--restart", "--dry-run")
+    assert (code, err) == (0, "")
+    assert "seed 0: with other settings" in out
+    assert command(*one)[1].count("finished already") == 1
+
+
+def test_a_dry_run_refuses_an_interrupted_run_with_other_settings(refused, command, stopping, monkeypatch):
+    monkeypatch.setattr(Stopping, "at", 2)
+    command("run", "stopping.toml", "--seeds", "1,")
+    err = refused(*stopping, "--set", "fit.epochs=9")  # seed 0 has not begun, and does not begin
+    assert "holds an interrupted training of 'stopping' with other settings: fit.epochs was 3, is 9" in err
+
+
+def test_a_dry_run_refuses_an_interrupted_student_of_another_teacher(command, refused, monkeypatch):
+    class StoppingTargets(kd.distill.SoftTargets):
+        def forward(self, batch: Batch) -> dict[str, Tensor]:
+            signal.raise_signal(signal.SIGINT)
+            return super().forward(batch)
+
+    student = ["run", "glyphs-soft-targets", "--seeds", "1", *TINY]
+    command("run", "glyphs-teacher", *TINY)
+    with monkeypatch.context() as patched:
+        patched.setitem(schema.OBJECTIVES, "soft_targets", StoppingTargets)
+        assert command(*student)[0] == 130
+    command("run", "glyphs-teacher", *TINY, "--set", "fit.learning_rate=1e-3", "--restart")
+    assert "with another teacher, which was trained anew since" in refused(*student)
+
+
+def test_a_dry_run_refuses_a_checkpoint_of_other_data(command, refused, stopping, root, pictures, monkeypatch):
+    monkeypatch.setattr(Stopping, "at", 2)
+    one = ["run", "cifar10-resnet56", *SMALL_CIFAR, f"data.root={pictures}", "objective.name=stopping"]
+    assert command(*one)[0] == 130
+    picture = pictures / "train" / "class0" / "0.png"
+    Image.new("RGB", (32, 32)).save(picture)
+    err = refused(*one)
+    assert f"the checkpoint in {root / 'cifar10-resnet56' / 'seed-0' / 'training'} is of another training: data" in err
+
+
+def test_a_dry_run_refuses_a_damaged_state(command, refused, root, stopping, monkeypatch):
+    monkeypatch.setattr(Stopping, "at", 2)
+    command(*stopping)
+    (root / "stopping" / "seed-0" / "training" / "recipe.json").write_text("{")
+    assert "recipe.json is damaged" in refused(*stopping)
+
+
+def test_a_dry_run_refuses_a_seed_that_another_process_trains(refused, root, stopping):
+    (root / "stopping").mkdir(parents=True)
+    with FileLock(root / "stopping" / ".seed-1.lock"):
+        assert refused(*stopping).startswith("kdutils: stopping, seed 1, is being trained by another process, into ")
+
+
+def test_a_dry_run_refuses_results_that_cannot_be_written(refused):
+    Path("file").write_text("")
+    assert "file" in refused("run", "glyphs-labels", "--seeds", "1", *TINY, "--results", "file")
+
+
+def test_a_dry_run_names_every_refusal_at_once(command, root, stopping):
+    command("run", "stopping.toml")
+    (root / "stopping").mkdir(exist_ok=True)
+    with FileLock(root / "stopping" / ".seed-1.lock"):
+        code, _, err = command(*stopping, "--set", "fit.epochs=9", "model.width=0", "--dry-run")
+    assert code == 2
+    assert "with other settings: " in err
+    assert "width must be a whole number" in err
+    assert "seed 1, is being trained by another process" in err
+    assert err.count("kdutils: ") == 3
+
+
+def test_a_dry_run_in_the_middle_of_a_training_changes_nothing(command, root, stopping, monkeypatch, tmp_path):
+    assert command(*stopping, "--results", "whole")[0] == 0
+    monkeypatch.setattr(Stopping, "at", 7)
+    command(*stopping)
+    before = files(tmp_path)
+    for further in ([], ["--restart"]):
+        code, out, err = command(*stopping, *further, "--dry-run")
+        assert (code, err) == (0, "")
+        assert "seed 0: interrupted" in out
+        assert "seed 1: not begun" in out
+        assert files(tmp_path) == before
+    assert command(*stopping)[0] == 0
+    assert torch.equal(weights(root / "stopping" / "seed-0"), weights(Path("whole/stopping/seed-0")))
+
+
+def test_a_dry_run_of_what_has_finished_needs_no_data_as_the_run(command, root):
+    command("run", "glyphs-teacher", *TINY)
+    student = ["run", "glyphs-soft-targets", "--seeds", "1", *TINY]
+    command(*student)
+    (root / "glyphs-teacher").rename(root / "elsewhere")
+    code, out, err = command(*student, "--dry-run")
+    assert (code, err) == (0, "")
+    assert "teacher: glyphs-teacher, missing" in out
 
 
 # Errors
@@ -689,10 +886,10 @@ def test_what_nobody_foresaw_keeps_its_traceback(monkeypatch):
         raise ValueError("not in words for people")
 
     with monkeypatch.context() as patched:
-        patched.setattr(runs, "outline", lambda *arguments: ())  # a bug that shows inside the package
+        patched.setattr(outline, "outline", lambda *arguments: ())  # a bug that shows inside the package
         with pytest.raises(ValueError, match="not enough values to unpack"):
             main(["run", "glyphs-labels", "--dry-run"])
-    monkeypatch.setitem(recipe.OBJECTIVES, "broken", broken)
+    monkeypatch.setitem(schema.OBJECTIVES, "broken", broken)
     Path("mine.toml").write_text(
         'title = "m"\nbase = "glyphs"\n[data]\ncount = 64\n[model]\nname = "small_cnn"\n[objective]\nname = "broken"\n'
     )
@@ -1007,4 +1204,4 @@ def test_only_the_first_process_speaks_and_the_others_name_themselves(command, m
     code, out, err = command("run", "glyphs-label")
     assert (code, out) == (2, "")
     assert err.startswith("process 1: kdutils: ")
-    assert not runs.is_main_process()
+    assert not machine.is_main_process()

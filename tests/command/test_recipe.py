@@ -9,7 +9,8 @@ from PIL import Image
 from torch import nn
 
 import kdutils as kd
-from kdutils.command import assemble, recipe, runs
+from kdutils.command import assemble, recipe, schema
+from kdutils.command.published import PUBLISHED_SETS, PublishedSet, image_shape
 from kdutils.data import augment
 from kdutils.measure import parameters
 
@@ -127,10 +128,10 @@ def test_every_shipped_recipe_builds_its_networks_and_its_objective(name):
 
 
 def test_what_a_recipe_may_set_is_what_fit_takes():
-    assert set(recipe.FIT) <= set(inspect.signature(kd.fit).parameters)
+    assert set(schema.FIT) <= set(inspect.signature(kd.fit).parameters)
 
 
-@pytest.mark.parametrize("name", recipe.PUBLISHED_SETS)
+@pytest.mark.parametrize("name", PUBLISHED_SETS)
 def test_what_is_known_of_a_public_set_names_a_set(name):
     assert name in kd.data.names()
 
@@ -210,7 +211,7 @@ def test_an_objective_that_is_registered_can_be_named(written, monkeypatch):
             super().__init__(learner)
             self.scale = scale
 
-    monkeypatch.setitem(recipe.OBJECTIVES, "scaled", Scaled)
+    monkeypatch.setitem(schema.OBJECTIVES, "scaled", Scaled)
     this = written(SMALL + '[objective]\nname = "scaled"\nscale = 2\n')
     assert assemble.build_objective(this, nn.Linear(1, 1)).scale == 2
     with pytest.raises(ValueError, match=r"'objective.scal' is not known; did you mean 'objective.scale'\?"):
@@ -332,11 +333,11 @@ def test_all_parts_are_standardized_by_the_training_part(written):
 
 def test_a_dry_run_counts_the_images_that_load_data_leaves(monkeypatch):
     table = {"name": "mnist", "test": {"fraction": 0.2}, "validation": {"fraction": 0.1}}
-    assert runs.image_shape(table)[0] == 43_200  # 60,000 less a fifth, less a tenth of the rest
+    assert image_shape(table)[0] == 43_200  # 60,000 less a fifth, less a tenth of the rest
     whole = kd.Dataset(torch.zeros(997, 1, 4, 4), torch.zeros(997).long(), ("a",), "many")
     monkeypatch.setattr(kd.data, "load", lambda *arguments, **options: whole)
-    monkeypatch.setitem(recipe.PUBLISHED_SETS, "mnist", recipe.PublishedSet(997, (1, 4, 4), 1))
-    assert runs.image_shape(table)[0] == len(assemble.load_data(table).train)
+    monkeypatch.setitem(PUBLISHED_SETS, "mnist", PublishedSet(997, (1, 4, 4), 1))
+    assert image_shape(table)[0] == len(assemble.load_data(table).train)
 
 
 def test_fractions_are_held_out_and_share_no_sample(written):
