@@ -110,6 +110,27 @@ def chapters(pages: dict[str, BeautifulSoup]) -> list[str]:
     return [page for page in pages if page.startswith("chapters/")]
 
 
+def kinds(page: BeautifulSoup) -> set[tuple[str, ...]]:
+    """What stands in what on a page: each element and its parent, by tag and classes, which its colors follow from."""
+
+    def kind(tag: Any) -> str:
+        return ".".join([tag.name, *sorted(tag.get("class", ()))])
+
+    return {(kind(tag.parent), kind(tag)) for tag in page.select("body *")}
+
+
+def to_examine(pages: dict[str, BeautifulSoup]) -> set[str]:
+    """Pages whose colors and controls are examined: all that people wrote, and of the many that are generated from
+    docstrings those that have something in something that no page before them has."""
+    chosen, seen = set(), set()
+    for name in sorted(pages, key=lambda name: name.startswith("appendix/api/")):
+        found = kinds(pages[name])
+        if not name.startswith("appendix/api/") or found - seen:
+            chosen.add(name)
+            seen |= found
+    return chosen
+
+
 @dataclass
 class Search:
     """What a search in the built book found: addresses, and what went wrong."""
@@ -125,10 +146,10 @@ def looked(html: Path, pages: dict[str, BeautifulSoup]) -> tuple[list[Visit], Se
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         pytest.skip(f"no Chromium here (looked for {', '.join(BROWSERS)}); the pages are not opened in a browser")
-    return asyncio.run(look(browser, html, list(pages)))
+    return asyncio.run(look(browser, html, list(pages), to_examine(pages)))
 
 
-async def look(browser: str, html: Path, names: list[str]) -> tuple[list[Visit], Search]:
+async def look(browser: str, html: Path, names: list[str], examined: set[str]) -> tuple[list[Visit], Search]:
     """Open the pages, and search."""
     from playwright.async_api import async_playwright
 
@@ -144,7 +165,7 @@ async def look(browser: str, html: Path, names: list[str]) -> tuple[list[Visit],
         async def one(name: str) -> Visit:
             context = await free.get()
             try:
-                return await visit(context, html, name)
+                return await visit(context, html, name, name in examined)
             finally:
                 free.put_nowait(context)
 
@@ -166,6 +187,7 @@ def visits(looked: tuple[list[Visit], Search], pytestconfig: pytest.Config) -> l
         counts["formulas"] += one.seen["typeset"]
         counts["images"] += len(one.seen["images"])
         counts["code cells"] += one.seen["code"]
+        counts["pages examined for contrast and names"] += bool(one.axe)
     pytestconfig.stash[COUNTS] = ", ".join(f"{number} {what}" for what, number in counts.items())
     return done
 
@@ -181,8 +203,8 @@ def local(address: str) -> bool:
     return address.startswith(("file:", "data:", "blob:"))
 
 
-async def visit(context: Any, html: Path, name: str) -> Visit:
-    """Open one page and note what it does."""
+async def visit(context: Any, html: Path, name: str, examined: bool) -> Visit:
+    """Open one page and note what it does; ``examined`` ones are looked over for colors and names of controls."""
     import axe_playwright_python.base as axe
 
     note, page = Visit(name), await context.new_page()
@@ -197,8 +219,21 @@ async def visit(context: Any, html: Path, name: str) -> Visit:
     await page.add_style_tag(content="* { transition: none !important; animation: none !important }")
     await page.evaluate(UNFOLD)
     note.seen = await page.evaluate(SEEN)
-    await page.evaluate(axe.AXE_SCRIPT)
-    skipped = ["mjx-container"] if name == "intro.html" else ["mjx-container", ".bd-sidebar-primary"]  # it is the same
+    if examined:
+        await examine(page, note, axe.AXE_SCRIPT)
+    await page.set_viewport_size(PHONE)
+    await page.evaluate("theme => { document.documentElement.dataset.theme = theme }", "light")
+    note.phone = await page.evaluate(OVERFLOW)
+    await page.close()
+    return note
+
+
+async def examine(page: Any, note: Visit, script: str) -> None:
+    """Note what axe finds on a page in each theme."""
+    await page.evaluate(script)
+    skipped = (
+        ["mjx-container"] if note.page == "intro.html" else ["mjx-container", ".bd-sidebar-primary"]
+    )  # it is the same
     for theme, rules in AXE_RULES.items():
         await page.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
         found = await page.evaluate(
@@ -209,11 +244,6 @@ async def visit(context: Any, html: Path, name: str) -> Visit:
             for problem in found["violations"]
             for node in problem["nodes"]
         ]
-    await page.set_viewport_size(PHONE)
-    await page.evaluate("theme => { document.documentElement.dataset.theme = theme }", "light")
-    note.phone = await page.evaluate(OVERFLOW)
-    await page.close()
-    return note
 
 
 async def search_for(word: str, context: Any, html: Path) -> Search:
