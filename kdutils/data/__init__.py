@@ -1,8 +1,8 @@
 """Data sets, all as one record, resident in memory or on a device.
 
-``digits``, ``glyphs`` and ``blended`` need no download. ``mnist`` and the other public sets are fetched once, with
-their checksums. ``image_folder`` reads your own pictures, ``stream_folder``
-and ``Stream`` those that do not fit into memory. Random changes of the images are in
+``digits``, ``glyphs``, ``blended`` and ``emoji`` need no download. ``mnist`` and the other public sets are fetched
+once, with their checksums. ``image_folder`` reads your own pictures, ``stream_folder`` and ``Stream`` those that do not
+fit into memory. Random changes of the images are in
 :mod:`kdutils.data.augment`.
 """
 
@@ -15,6 +15,7 @@ from kdutils.data.batch import Batch
 from kdutils.data.beside import Beside
 from kdutils.data.dataset import Dataset
 from kdutils.data.embedded import blended, digits
+from kdutils.data.emoji import EMOJI_CLASSES, emoji, emoji_classes, emoji_names
 from kdutils.data.episodes import Episodes
 from kdutils.data.folder import image_folder, stream_folder
 from kdutils.data.full import ChecksumError, cifar10, cifar100, fashion_mnist, mnist, omniglot, svhn, usps
@@ -28,6 +29,7 @@ from kdutils.data.teacher import Teacher
 from kdutils.data.views import Augmentation, Joint, Mixing, Views
 
 __all__ = [
+    "EMOJI_CLASSES",
     "Augmentation",
     "Batch",
     "Beside",
@@ -47,6 +49,9 @@ __all__ = [
     "cifar10",
     "cifar100",
     "digits",
+    "emoji",
+    "emoji_classes",
+    "emoji_names",
     "fashion_mnist",
     "glyphs",
     "image_folder",
@@ -67,6 +72,7 @@ _SETS: dict[str, Callable[..., Dataset]] = {
         digits,
         glyphs,
         blended,
+        emoji,
         mnist,
         fashion_mnist,
         usps,

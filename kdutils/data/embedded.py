@@ -9,7 +9,7 @@ from kdutils.data.dataset import Dataset
 from kdutils.data.draws import Draws
 from kdutils.data.geometry import resize
 
-__all__ = ["blended", "digits"]
+__all__ = ["blended", "digits", "patches"]
 
 
 def digits(size: int = 16) -> Dataset:
@@ -64,17 +64,39 @@ def blended(base: Dataset, seed: int = 0) -> Dataset:
             f"base must have pixel values in [0, 1]; {base.name!r} has {low:.3g} to {high:.3g}: blend it first, "
             "standardize afterwards"
         )
-    photographs = _photographs().to(base.device)
+    ground = patches(len(base), (height, width), seed, base.device, ("base", repr(base.name)))
+    return replace(base, inputs=(ground - base.images).abs().clamp_max(1), name=f"{base.name} blended")
+
+
+def patches(
+    count: int,
+    size: tuple[int, int],
+    seed: int,
+    device: str | torch.device = "cpu",
+    what: tuple[str, str] = ("size", "it"),
+) -> torch.Tensor:
+    """Patches of photographs at random places: (count, 3, height, width) in [0, 1].
+
+    Args:
+        count: how many.
+        size: (height, width).
+        seed: of the places.
+        device: where they shall be.
+        what: is too large where ``size`` is, for the message: an argument, and what it holds.
+
+    Raises:
+        ValueError: if the photographs (427×640) are smaller.
+    """
+    photographs = _photographs().to(device)
+    height, width = size
     tall, wide = photographs.shape[1:3]
     if height > tall or width > wide:
-        raise ValueError(f"base must be at most {tall}×{wide} pixels; {base.name!r} is {height}×{width}")
-
-    draws = Draws.of(torch.arange(len(base), device=base.device), seed)
+        raise ValueError(f"{what[0]} must be at most {tall}×{wide} pixels; {what[1]} is {height}×{width}")
+    draws = Draws.of(torch.arange(count, device=device), seed)
     which, top, left = (draws.integers(n, 1, 1) for n in (len(photographs), tall - height + 1, wide - width + 1))
-    rows = top + torch.arange(height, device=base.device).view(1, -1, 1)
-    columns = left + torch.arange(width, device=base.device).view(1, 1, -1)
-    patches = photographs[which, rows, columns].permute(0, 3, 1, 2)
-    return replace(base, inputs=(patches - base.images).abs().clamp_max(1), name=f"{base.name} blended")
+    rows = top + torch.arange(height, device=device).view(1, -1, 1)
+    columns = left + torch.arange(width, device=device).view(1, 1, -1)
+    return photographs[which, rows, columns].permute(0, 3, 1, 2)
 
 
 def _photographs() -> torch.Tensor:

@@ -63,16 +63,18 @@ class Samples(Source):
         """
         raise NotImplementedError
 
-    def split(self: S, *sizes: int | float, seed: int = 0) -> tuple[S, ...]:
+    def split(self: S, *sizes: int | float, seed: int = 0, by: str | None = None) -> tuple[S, ...]:
         """Disjoint random parts, with the classes in proportion (stratified) where labels are class numbers.
 
         Args:
             sizes: of each part, as counts or as fractions of the whole; what is left over is not returned.
             seed: the same seed gives the same parts.
+            by: a column whose values stay together: a patient, a writer, a font. Samples with the same value are in the
+                same part, which may therefore be larger or smaller than asked by a few of them.
 
         Raises:
             TypeError: if a size is no number.
-            ValueError: if a size is not positive, or together they exceed the data.
+            ValueError: if a size is not positive, together they exceed the data, or there is no such column.
         """
         for size in sizes:
             if isinstance(size, bool) or not isinstance(size, int | float | np.integer | np.floating):
@@ -87,8 +89,14 @@ class Samples(Source):
         starts = [0, *ends[:-1]]
         if any(start == end for start, end in zip(starts, ends, strict=True)):
             raise ValueError(f"sizes {sizes} leave a part of {len(self)} samples empty")
+        if by is not None and by not in self.columns:
+            known = ", ".join(map(repr, self.columns)) or "none"
+            raise ValueError(f"by must be a column; got {by!r}, and {self.name!r} has {known}")
         order = self._stratified_order(seed)
-        return tuple(self.subset(order[start:end]) for start, end in zip(starts, ends, strict=True))
+        if by is None:
+            return tuple(self.subset(order[start:end]) for start, end in zip(starts, ends, strict=True))
+        parts = _part_of_each(self.columns[by].cpu(), order, starts, ends)
+        return tuple(self.subset(order[parts[order] == number]) for number in range(len(ends)))
 
     def few(self: S, per_class: int, seed: int = 0) -> S:
         """A random ``per_class`` samples of every class.
@@ -164,6 +172,26 @@ class Samples(Source):
             offset = torch.rand((), generator=generator, dtype=torch.float64)
             position[members] = (torch.arange(len(members), dtype=torch.float64) + offset) / len(members)
         return torch.argsort(position)
+
+
+def _part_of_each(group: Tensor, order: Tensor, starts: Sequence[int], ends: Sequence[int]) -> Tensor:
+    """The number of each sample's part, (n,), or -1: that in which the first sample of its group falls.
+
+    Raises:
+        ValueError: if a part gets no sample.
+    """
+    place = torch.empty_like(order)
+    place[order] = torch.arange(len(order))
+    _, number = group.unique(return_inverse=True)
+    samples = torch.arange(len(order))
+    first = torch.full((int(number.max()) + 1,), len(order)).scatter_reduce(0, number, samples, "amin")
+    theirs = place[first][number]
+    parts = torch.full_like(order, -1)
+    for part, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        parts[(theirs >= start) & (theirs < end)] = part
+        if not (parts == part).any():
+            raise ValueError(f"part {part} gets no group of samples; take larger parts")
+    return parts
 
 
 def _are_classes(labels: Tensor) -> bool:

@@ -1,6 +1,7 @@
 """The record: what a data set promises to everything that is built on it."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -161,3 +162,27 @@ def test_data_sets_can_be_compared_and_used_as_keys():
 def test_data_can_be_shown():
     figure = numbered(torch.arange(6) % 3).show(4, seed=0)
     assert len([panel for panel in figure.axes if panel.images]) == 4
+
+
+def test_samples_of_one_group_are_in_one_part(blobs):
+    data = replace(blobs(n=300), columns={"writer": torch.arange(300) // 3 % 60})
+    parts = data.split(0.5, 0.2, 0.3, by="writer", seed=2)
+    writers = [set(part.columns["writer"].tolist()) for part in parts]
+    assert not writers[0] & writers[1]
+    assert not writers[0] & writers[2]
+    assert not writers[1] & writers[2]
+    assert sum(map(len, parts)) == 300
+    assert 120 <= len(parts[0]) <= 180
+    assert not torch.equal(parts[0].labels, data.split(0.5, 0.2, 0.3, by="writer", seed=3)[0].labels[: len(parts[0])])
+
+
+def test_large_groups_are_not_drawn_into_the_first_part(blobs):
+    group = torch.cat([torch.zeros(40, dtype=torch.long), torch.arange(1, 57)])
+    data = replace(blobs(n=96), columns={"group": group})
+    first = sum(0 in data.split(0.3, 0.7, by="group", seed=seed)[0].columns["group"] for seed in range(60))
+    assert 8 <= first <= 30
+
+
+def test_a_column_to_split_by_must_be_there(blobs):
+    with pytest.raises(ValueError, match="by must be a column; got 'writer', and 'blobs' has none"):
+        blobs().split(0.5, 0.5, by="writer")
