@@ -13,6 +13,7 @@ from kdutils.data.batch import Batch
 from kdutils.data.dataset import Dataset
 from kdutils.evidence.claims import check, claim
 from kdutils.evidence.estimate import Estimate
+from kdutils.evidence.say import say
 from kdutils.evidence.seeds import fresh
 from kdutils.evidence.table import Table
 
@@ -62,6 +63,7 @@ __all__ = [
     "models",
     "plot",
     "results",
+    "say",
     "transfer",
 ]
 

@@ -96,10 +96,16 @@ class Estimate:
     def _over(self) -> str:
         return f"seeds {self.seeds}" if self.seeds else f"{len(self.values)} unnamed seeds"
 
+    @property
+    def shown(self) -> tuple[int, int, str]:
+        """How it is written: the factor from what was measured to what is shown, decimals, and the unit."""
+        if self.metric in PERCENT:
+            return 100, 1, " points" if self.difference else " %"
+        return 1, _digits(self.halfwidth), ""
+
     def __str__(self) -> str:
         sign = "+" if self.difference else ""
-        scale, unit = (100, " points" if self.difference else " %") if self.metric in PERCENT else (1, "")
-        digits = 1 if scale == 100 else _digits(self.halfwidth)
+        scale, digits, unit = self.shown
         mean, low, high = (f"{scale * x:{sign}.{digits}f}" for x in (self.mean, self.low, self.high))
         return f"{mean}{unit} [{low}, {high}]"
 

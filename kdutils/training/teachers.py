@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kdutils.data.batch import Batch, Teacher
+from kdutils.data.dataset import Dataset
 from kdutils.data.source import Source
 from kdutils.describe import fingerprint
 
@@ -125,6 +126,25 @@ class Recorded(Teacher):
         self.lookups = 0
         self.fingerprint = fingerprint([self.outputs])
 
+    @classmethod
+    def of(cls, outputs: Tensor, data: Dataset) -> Recorded:
+        """A teacher of whom the outputs are known already: of a larger picture than the student sees, of features.
+
+        Args:
+            outputs: one row for each sample of ``data``, in its order, such as logits (n, classes).
+            data: the data set that students will train on, standardized as they will see it.
+
+        Raises:
+            ValueError: if their numbers differ, or an output is not finite.
+        """
+        if len(outputs) != len(data):
+            raise ValueError(
+                f"outputs must have a row for each sample of {data.name!r}: {len(data)}; got {len(outputs)}"
+            )
+        if not outputs.isfinite().all():
+            raise ValueError("outputs must be finite numbers; some are not")
+        return cls(_Known(outputs.detach().to(data.device)), data)
+
     def train(self, mode: bool = True) -> Recorded:
         """Teach; what is called at the start of every epoch, so that its first batch is looked at."""
         self.lookups = 0
@@ -151,6 +171,19 @@ class Recorded(Teacher):
     def forward(self, images: Tensor) -> Tensor:
         """Not possible: only the recorded outputs are here."""
         raise RuntimeError("a Recorded teacher has outputs, no model; it answers through Batch.run")
+
+
+class _Known(nn.Module):
+    """Gives known outputs, batch by batch, to whoever asks for all of them in their order."""
+
+    def __init__(self, outputs: Tensor) -> None:
+        super().__init__()
+        self.outputs, self.next = outputs, 0
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """The outputs of the next samples."""
+        self.next += len(inputs)
+        return self.outputs[self.next - len(inputs) : self.next]
 
 
 def as_teacher(model: nn.Module) -> nn.Module:

@@ -109,3 +109,27 @@ def test_a_teacher_is_recorded_on_a_stream_as_on_the_same_data_in_memory(blobs, 
     torch.testing.assert_close(recorded.outputs, kd.Recorded(model, memory).outputs)
     objective = kd.distill.SoftTargets(linear(seed=1), recorded)
     kd.fit(objective, stream, epochs=1, validate=stream, progress=False)
+
+
+def test_known_outputs_teach_the_data_they_are_of_and_no_other(blobs, linear):
+    data, other = blobs(n=20), blobs(n=20, seed=5)
+    outputs = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
+    teacher = kd.Recorded.of(outputs, data)
+    batch = next(data.batches(7, shuffle=True))
+    assert torch.equal(batch.run(teacher), outputs[batch.index])
+    with pytest.raises(ValueError, match="these are other images"):
+        next(other.batches(7)).run(teacher)
+    with pytest.raises(ValueError, match="a row for each sample of 'blobs': 20; got 19"):
+        kd.Recorded.of(outputs[:19], data)
+    with pytest.raises(ValueError, match="finite"):
+        kd.Recorded.of(outputs / 0, data)
+
+
+def test_a_student_of_known_outputs_ends_as_one_of_the_model_that_gave_them(blobs, linear):
+    data, model = blobs(), linear(seed=1)
+    states = []
+    for teacher in (kd.Recorded(model, data), kd.Recorded.of(model(data.inputs).detach(), data)):
+        student = linear()
+        kd.fit(kd.distill.SoftTargets(student, teacher), data, epochs=2, progress=False)
+        states.append(student[1].weight)
+    torch.testing.assert_close(states[0], states[1])

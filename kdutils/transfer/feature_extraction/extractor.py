@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
@@ -11,8 +12,10 @@ from torch import Tensor, nn
 
 from kdutils.checks import require_choice
 from kdutils.data.dataset import Dataset
+from kdutils.describe import described
 from kdutils.measure.running import borrowed
 from kdutils.models.paths import head_path, require_layer, tapped
+from kdutils.transfer.feature_extraction.kept import kept
 
 if TYPE_CHECKING:
     from kdutils.data.source import Source
@@ -32,10 +35,13 @@ def features(
     preprocess: Callable[[Tensor], Tensor] | None = None,
     batch_size: int = 256,
     device: str | torch.device | None = None,
+    folder: str | os.PathLike[str] | None = None,
 ) -> Dataset:
     """What a layer of the model computes for each sample, as a data set: computed once, used as often as you like.
 
-    The model runs in evaluation mode and without gradients, and is left as it was.
+    The model runs in evaluation mode and without gradients, and is left as it was. With a ``folder``, what was computed
+    is kept there, and is found again by any process that asks for the same: the same weights, the same samples, the
+    same layer.
 
     Args:
         model: any module that takes a batch of images.
@@ -47,6 +53,7 @@ def features(
         preprocess: applied to each batch of images first, such as :func:`kdutils.models.preprocess`.
         batch_size: samples at a time.
         device: where to run; None is where the model is.
+        folder: where the features are kept, one file for each model, data, layer, pool and preprocess; None keeps none.
 
     Returns:
         A data set with the labels, classes and columns of ``data``. Its images are (n, d, 1, 1); without pooling,
@@ -56,12 +63,15 @@ def features(
         ValueError: if the layer is not there (names the nearest), did not run or gives no tensor, or the model cannot
             take the images; the message says what it wants.
     """
-    if layer is None:
-        (found,) = _extract(model, data, [head_path(model)], True, pool, preprocess, batch_size, device).values()
+    wanted, inputs = (head_path(model), True) if layer is None else (layer, False)
+
+    def compute() -> Dataset:
+        (found,) = _extract(model, data, [wanted], inputs, pool, preprocess, batch_size, device).values()
         return found
-    return layer_features(model, data, [layer], pool=pool, preprocess=preprocess, batch_size=batch_size, device=device)[
-        layer
-    ]
+
+    if folder is None:
+        return compute()
+    return kept(compute, model, data, [wanted, inputs, pool, described(preprocess)], folder)
 
 
 def layer_features(
