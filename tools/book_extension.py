@@ -24,7 +24,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.errors import SphinxError
 from sphinx.util.docutils import SphinxDirective
 
-from tools import claims_page, colab, notebooks
+from tools import claims_page, colab, live_page, notebooks
 from tools.address import PLACEHOLDER, ROOT, repository
 from tools.built import Book
 
@@ -194,6 +194,7 @@ def put_downloads(app: Sphinx, exception: Exception | None) -> None:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register everything with Sphinx."""
     claims_page.setup(app)
+    live_page.setup(app)
     app.add_directive("modules", ModulesDirective)
     app.connect("config-inited", write_module_pages, priority=100)  # before the table of contents is read
     app.connect("config-inited", apply_address)

@@ -67,6 +67,18 @@ OVERFLOW = """() => {
         })),
     }
 }"""
+SAME = """() => {
+    const seen = new Set()
+    document.querySelectorAll('div.highlight').forEach(block => {
+        const around = [block.parentElement, block.closest('.cell, .admonition, details')]
+        const where = around.map(part => part?.className).join(' ')
+        const kinds = [...block.querySelectorAll('[class]')].map(part => `${where} > ${part.className}`)
+        block.toggleAttribute('data-seen', kinds.length > 0 && kinds.every(kind => seen.has(kind)))
+        kinds.forEach(kind => seen.add(kind))
+    })
+}"""
+"""Marks code whose tokens all stood in such a place of the page before: it has their colors."""
+
 AXE_RULES = {
     "light": ["color-contrast", "image-alt", "link-name", "button-name", "document-title", "html-has-lang", "label"],
     "dark": ["color-contrast"],
@@ -231,9 +243,10 @@ async def visit(context: Any, html: Path, name: str, examined: bool) -> Visit:
 async def examine(page: Any, note: Visit, script: str) -> None:
     """Note what axe finds on a page in each theme."""
     await page.evaluate(script)
-    skipped = (
-        ["mjx-container"] if note.page == "intro.html" else ["mjx-container", ".bd-sidebar-primary"]
-    )  # it is the same
+    await page.evaluate(SAME)
+    skipped = ["mjx-container", "[data-seen]"]
+    if note.page != "intro.html":  # it is the same on all pages
+        skipped.append(".bd-sidebar-primary")
     for theme, rules in AXE_RULES.items():
         await page.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
         found = await page.evaluate(
