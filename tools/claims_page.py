@@ -15,7 +15,7 @@ from myst_nb.core.render import MimeData, NbElementRenderer, load_mime_renders
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.errors import SphinxError
-from sphinx.util.docutils import SphinxDirective
+from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 from kdutils.evidence.claims import CHECK_MIMETYPE, CLAIM_MIMETYPE, CheckError, ClaimError
 from tools import notebooks, replicate
@@ -121,6 +121,36 @@ def listed(app: Sphinx, docname: str, page: str, some: list[Stated]) -> list[nod
     return [nodes.rubric("", "", title), items]
 
 
+class ClaimLink(nodes.Inline, nodes.TextElement):
+    """Stands for a link to a claim until every page is read."""
+
+
+class ClaimRole(SphinxRole):
+    """A link to a claim, named by how its sentence begins: ``{claim}`measured <It matters which wrong answers>```."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        """The place where the link will stand."""
+        text, _, start = self.text.rstrip(">").rpartition("<")
+        return [ClaimLink("", text.strip() or start, start=start.strip(), where=self.get_location())], []
+
+
+def fill_links(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Lead every link to its claim; one that is not there, or might be several, ends the build."""
+    known = statements(app.env)
+    for place in list(doctree.findall(ClaimLink)):
+        found = [
+            (page, stated)
+            for page in reading_order(app.env, app.config.root_doc)
+            for stated in known.get(page, ())
+            if stated["kind"] == "claim" and stated["sentence"].startswith(place["start"])
+        ]
+        if len(found) != 1:
+            raise SphinxError(f"{place['where']}: {len(found)} claims begin with {place['start']!r}; one is wanted")
+        page, stated = found[0]
+        uri = f"{app.builder.get_relative_uri(docname, page)}#{stated['anchor']}"
+        place.replace_self(nodes.reference("", place.astext(), refuri=uri, internal=True, reftitle=stated["sentence"]))
+
+
 def fill_list(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """Put the list of claims and checks in its place."""
     known = statements(app.env)
@@ -153,7 +183,10 @@ def setup(app: Sphinx) -> None:
         load_mime_renders().append(StatementRenderer)
     app.add_node(StatementsList)
     app.add_directive("claims", ClaimsDirective)
+    app.add_node(ClaimLink)
+    app.add_role("claim", ClaimRole())
     app.connect("builder-inited", require_all_hold)
     app.connect("env-purge-doc", forget)
     app.connect("env-updated", rewrite)
     app.connect("doctree-resolved", fill_list)
+    app.connect("doctree-resolved", fill_links)

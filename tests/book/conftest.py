@@ -119,7 +119,7 @@ def pages(html: Path) -> dict[str, BeautifulSoup]:
 @pytest.fixture(scope="session")
 def chapters(pages: dict[str, BeautifulSoup]) -> list[str]:
     """The pages made from notebooks."""
-    return [page for page in pages if page.startswith("chapters/")]
+    return [page for page in pages if page.startswith("chapters/") and (ROOT / page).with_suffix(".ipynb").exists()]
 
 
 def kinds(page: BeautifulSoup) -> set[tuple[str, ...]]:

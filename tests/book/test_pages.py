@@ -153,3 +153,9 @@ def test_the_claims_page_lists_every_claim_of_every_chapter(pages: Pages, chapte
         for output in cell.get("outputs", ())
     )
     assert len(listed) == made
+
+
+def test_the_guide_links_to_claims_of_every_part(pages: Pages, chapters: list[str]) -> None:
+    links = [link["href"] for link in pages["chapters/which_method.html"].select("article a[href*='#claim-']")]
+    assert len(links) > 10
+    assert {page.removeprefix("chapters/") for page in chapters} == {link.split("#")[0] for link in links}

@@ -119,7 +119,7 @@ def small_book(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         "conf.py": CONF,
         "_toc.yml": TOC,
         "index.md": INDEX,
-        "claims.md": "# Claims\n\n```{claims}\n```\n",
+        "claims.md": "# Claims\n\n{claim}`Hot <Fire is>` things burn.\n\n```{claims}\n```\n",
         "references.bib": "",
     }.items():
         (root / name).write_text(text, encoding="utf-8")
@@ -158,6 +158,25 @@ def test_a_claim_is_drawn_as_a_box_with_its_evidence(small_book: SimpleNamespace
     assert [line.text for line in first.select(".kd-evidence")] == ["difference: −1.0 [−1.2, −0.8]", "over 5 seeds"]
     assert "not this" not in small_book.pages["chapter"].text
     assert "mime" not in small_book.warnings
+
+
+def test_a_link_to_a_claim_finds_it_by_how_its_sentence_begins(small_book: SimpleNamespace) -> None:
+    (link,) = small_book.pages["claims"].select("p a.reference[title]")
+    assert (link.text, link["href"], link["title"]) == ("Hot", "chapter.html#claim-2", "Fire is *hot*")
+
+
+def test_a_link_to_no_claim_ends_the_build(tmp_path: Path) -> None:
+    nbformat.write(chapter_of(claim("Ice < water"), claim("Ice < steam")), tmp_path / "chapter.ipynb")
+    for start, count in {"Fire": 0, "Ice": 2}.items():
+        toc = "root: chapter\nchapters:\n  - file: guide\n"
+        guide = f"# Guide\n\n{{claim}}`measured <{start}>`\n"
+        texts = {"conf.py": CONF, "_toc.yml": f"format: jb-book\n{toc}", "references.bib": "", "guide.md": guide}
+        for name, text in texts.items():
+            (tmp_path / name).write_text(text, encoding="utf-8")
+        with patch_docutils(tmp_path), docutils_namespace():
+            app = Sphinx(tmp_path, tmp_path, tmp_path / "out", tmp_path / "doctrees", "html", status=None, warning=None)
+            with pytest.raises(SphinxError, match=f"guide.*{count} claims begin with '{start}'"):
+                app.build()
 
 
 def test_the_list_of_claims_leads_to_each_box(small_book: SimpleNamespace) -> None:
@@ -207,7 +226,7 @@ def test_the_download_is_the_colab_form(small_book: SimpleNamespace) -> None:
 def test_the_list_of_claims_follows_a_chapter_that_changes(small_book: SimpleNamespace) -> None:
     path = small_book.root / "chapter.ipynb"
     notebook = nbformat.read(path, as_version=4)
-    notebook.cells.pop()
+    del notebook.cells[1]
     time.sleep(0.01)  # the change is seen by the file's time
     nbformat.write(notebook, path)
     with patch_docutils(small_book.root), docutils_namespace():
@@ -221,7 +240,8 @@ def test_the_list_of_claims_follows_a_chapter_that_changes(small_book: SimpleNam
             warning=io.StringIO(),
         ).build()
     page = BeautifulSoup((small_book.root / "out/claims.html").read_text(encoding="utf-8"), "html.parser")
-    assert [link.text for link in page.select(".kd-claims dt a")] == ["Ice < water"]
+    assert [link.text for link in page.select(".kd-claims dt a")] == ["Fire is *hot*"]
+    assert page.select_one("p a.reference[title]")["href"] == "chapter.html#claim-1"
 
 
 def test_every_module_without_a_private_part_has_a_page(tmp_path: Path) -> None:
