@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,11 +42,6 @@ class Live:
     kind: str
     content: Mapping[str, Any]
     still: Figure
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of what the page gets."""
-        return len(json.dumps(self.content).encode())
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         picture = io.BytesIO()

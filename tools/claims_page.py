@@ -126,12 +126,23 @@ class ClaimLink(nodes.Inline, nodes.TextElement):
 
 
 class ClaimRole(SphinxRole):
-    """A link to a claim, named by how its sentence begins: ``{claim}`measured <It matters which wrong answers>```."""
+    """A link to a claim, named by how its sentence begins: ``{claim}`{} points more <For a small student>```.
+
+    ``{}`` stands for the size of its effect, rounded.
+    """
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         """The place where the link will stand."""
         text, _, start = self.text.rstrip(">").rpartition("<")
         return [ClaimLink("", text.strip() or start, start=start.strip(), where=self.get_location())], []
+
+
+def _with_number(text: str, stated: Stated, where: str) -> str:
+    """The text of a link, with the size of the claim's effect, rounded, in the place of ``{}``."""
+    found = re.search(r"[+\-−]?(\d+\.\d+)(?: points)? \[", stated["evidence"][0])
+    if "{}" in text and found is None:
+        raise SphinxError(f"{where}: the evidence of {stated['sentence']!r} begins with no estimate to fill in")
+    return text if found is None else text.replace("{}", str(round(float(found[1]))))
 
 
 def fill_links(app: Sphinx, doctree: nodes.document, docname: str) -> None:
@@ -147,8 +158,9 @@ def fill_links(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         if len(found) != 1:
             raise SphinxError(f"{place['where']}: {len(found)} claims begin with {place['start']!r}; one is wanted")
         page, stated = found[0]
+        text = _with_number(place.astext(), stated, place["where"])
         uri = f"{app.builder.get_relative_uri(docname, page)}#{stated['anchor']}"
-        place.replace_self(nodes.reference("", place.astext(), refuri=uri, internal=True, reftitle=stated["sentence"]))
+        place.replace_self(nodes.reference("", text, refuri=uri, internal=True, reftitle=stated["sentence"]))
 
 
 def fill_list(app: Sphinx, doctree: nodes.document, docname: str) -> None:

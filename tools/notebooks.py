@@ -13,7 +13,7 @@ from kdutils.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
 
-SECONDS, MEBIBYTES = 90, 2048
+SECONDS, MEBIBYTES = 60, 2048
 """What one chapter may take on two cores (the table of budgets); tools report what lies over it."""
 
 

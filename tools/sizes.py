@@ -44,7 +44,7 @@ class Size:
         return [one.name for one in fields(self) if getattr(self, one.name) > getattr(LIMITS, one.name)]
 
 
-LIMITS = Size(words=2500, lines=250, longest=15, claims=6, seconds=60, mebibytes=2048)
+LIMITS = Size(2500, 250, 15, 6, notebooks.SECONDS, notebooks.MEBIBYTES)
 """What a chapter of the second edition may have."""
 
 

@@ -98,11 +98,12 @@ def emoji(
     require_choice("background", background, GROUNDS)
     require_whole(size=size)
     require_positive(size=size)
-    labeled = _labeled(EMOJI_CLASSES if classes is None else classes)
+    classes = EMOJI_CLASSES if classes is None else classes
+    labeled = _labeled(classes)
     found = drawings(vendor, folder, root)
     kept = [(row, label) for row, label in labeled if table()[row].code in found.places]
-    names = tuple(EMOJI_CLASSES if classes is None else classes)
-    if empty := [name for label, name in enumerate(names) if label not in {label for _, label in kept}]:
+    names, seen = tuple(classes), {label for _, label in kept}
+    if empty := [name for label, name in enumerate(names) if label not in seen]:
         raise ValueError(f"class {empty[0]!r} has no pictures by {vendor!r}")
     rows = torch.tensor([row for row, _ in kept])
     pixels = found.pixels[torch.tensor([found.places[table()[row].code] for row, _ in kept])]

@@ -120,11 +120,14 @@ class Recorded(Teacher):
         frozen = Frozen(teacher)
         batches = data.batches(min(batch_size, len(data)))
         outputs, keys = zip(*((frozen(batch.inputs), _keys(batch.inputs)) for batch in batches), strict=True)
-        self.register_buffer("outputs", torch.cat(outputs), persistent=False)
-        self.register_buffer("keys", torch.cat(keys), persistent=False)
-        self.name = data.name
+        self._keep(torch.cat(outputs), torch.cat(keys), data.name)
+
+    def _keep(self, outputs: Tensor, keys: Tensor, name: str) -> None:
+        self.register_buffer("outputs", outputs, persistent=False)
+        self.register_buffer("keys", keys, persistent=False)
+        self.name = name
         self.lookups = 0
-        self.fingerprint = fingerprint([self.outputs])
+        self.fingerprint = fingerprint([outputs])
 
     @classmethod
     def of(cls, outputs: Tensor, data: Dataset) -> Recorded:
@@ -143,7 +146,10 @@ class Recorded(Teacher):
             )
         if not outputs.isfinite().all():
             raise ValueError("outputs must be finite numbers; some are not")
-        return cls(_Known(outputs.detach().to(data.device)), data)
+        known = cls.__new__(cls)
+        Teacher.__init__(known)
+        known._keep(outputs.detach().to(data.device), _keys(data.inputs), data.name)
+        return known
 
     def train(self, mode: bool = True) -> Recorded:
         """Teach; what is called at the start of every epoch, so that its first batch is looked at."""
@@ -171,19 +177,6 @@ class Recorded(Teacher):
     def forward(self, images: Tensor) -> Tensor:
         """Not possible: only the recorded outputs are here."""
         raise RuntimeError("a Recorded teacher has outputs, no model; it answers through Batch.run")
-
-
-class _Known(nn.Module):
-    """Gives known outputs, batch by batch, to whoever asks for all of them in their order."""
-
-    def __init__(self, outputs: Tensor) -> None:
-        super().__init__()
-        self.outputs, self.next = outputs, 0
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """The outputs of the next samples."""
-        self.next += len(inputs)
-        return self.outputs[self.next - len(inputs) : self.next]
 
 
 def as_teacher(model: nn.Module) -> nn.Module:

@@ -38,6 +38,14 @@ entries:
   - {file: appendix/api/kdutils.distill}
   - {file: appendix/api/kdutils.distill.soft_targets}
 """
+CLAIMS = """\
+# Claims
+
+{claim}`Hot <Fire is>` things burn, {claim}`{} degree apart <Ice>`.
+
+```{claims}
+```
+"""
 INDEX = """
 # Opening
 
@@ -119,7 +127,7 @@ def small_book(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         "conf.py": CONF,
         "_toc.yml": TOC,
         "index.md": INDEX,
-        "claims.md": "# Claims\n\n{claim}`Hot <Fire is>` things burn.\n\n```{claims}\n```\n",
+        "claims.md": CLAIMS,
         "references.bib": "",
     }.items():
         (root / name).write_text(text, encoding="utf-8")
@@ -161,7 +169,8 @@ def test_a_claim_is_drawn_as_a_box_with_its_evidence(small_book: SimpleNamespace
 
 
 def test_a_link_to_a_claim_finds_it_by_how_its_sentence_begins(small_book: SimpleNamespace) -> None:
-    (link,) = small_book.pages["claims"].select("p a.reference[title]")
+    link, number = small_book.pages["claims"].select("p a.reference[title]")
+    assert number.text == "1 degree apart"
     assert (link.text, link["href"], link["title"]) == ("Hot", "chapter.html#claim-2", "Fire is *hot*")
 
 
@@ -229,6 +238,8 @@ def test_the_list_of_claims_follows_a_chapter_that_changes(small_book: SimpleNam
     del notebook.cells[1]
     time.sleep(0.01)  # the change is seen by the file's time
     nbformat.write(notebook, path)
+    claims = "# Claims\n\n{claim}`Hot <Fire is>` things burn.\n\n```{claims}\n```\n"
+    (small_book.root / "claims.md").write_text(claims, encoding="utf-8")
     with patch_docutils(small_book.root), docutils_namespace():
         Sphinx(
             small_book.root,

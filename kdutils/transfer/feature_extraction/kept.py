@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
@@ -34,7 +33,7 @@ def kept(
         folder: made if it is not there.
 
     Returns:
-        What ``compute`` gives, with labels and columns of ``data`` as it is now.
+        What ``compute`` gives.
 
     Raises:
         OSError: if nothing can be written there.
@@ -43,11 +42,15 @@ def kept(
     path = require_folder("folder", folder) / f"features-{zlib.crc32(about.encode()):08x}.safetensors"
     try:
         with safe_open(path, "pt") as file:
-            if file.metadata() == {"about": about} and isinstance(data, Dataset):
-                inputs = file.get_tensor("inputs").to(data.device)
-                return replace(data, inputs=inputs, statistics=None, name=f"{data.name} @ {way[0] or 'output'}")
+            written = file.metadata()
+            if written["about"] == about:
+                tensors = {key: file.get_tensor(key).to(data.device) for key in file.keys()}  # noqa: SIM118
+                columns = data.columns if isinstance(data, Dataset) else {}
+                return Dataset(tensors["inputs"], tensors.get("labels"), data.classes, written["name"], columns)
     except (FileNotFoundError, SafetensorError, OSError, KeyError):
         pass  # it is computed, and written anew
     found = compute()
-    write_atomically(path, save({"inputs": found.inputs.contiguous().cpu()}, {"about": about}))
+    tensors = {"inputs": found.inputs, "labels": found.labels}
+    there = {key: value.contiguous().cpu() for key, value in tensors.items() if value is not None}
+    write_atomically(path, save(there, {"about": about, "name": found.name}))
     return found

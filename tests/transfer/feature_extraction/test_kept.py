@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+import kdutils as kd
 from kdutils.transfer.feature_extraction import features
 
 
@@ -37,6 +38,22 @@ def test_the_same_features_are_found_without_running_the_model(model, blobs, tmp
     assert torch.equal(again.labels, data.labels)
     assert torch.equal(again.columns["writer"], data.columns["writer"])
     assert again.name == first.name
+
+
+def test_features_of_a_stream_are_found_with_their_labels(model, blobs, tmp_path):
+    data = blobs(n=12)
+    stream = kd.data.Stream(
+        [(image, int(label)) for image, label in zip(data.inputs, data.labels, strict=True)],
+        data.classes,
+        workers=0,
+        pixels=False,
+    )
+    first = features(model, stream, folder=tmp_path)
+    calls = model.calls
+    again = features(model, stream, folder=tmp_path)
+    assert model.calls == calls
+    assert torch.equal(again.inputs, first.inputs)
+    assert torch.equal(again.labels, data.labels)
 
 
 @pytest.mark.parametrize("change", ["weights", "data", "layer", "preprocess"])
