@@ -144,13 +144,13 @@ class Group:
                     module.progress = 1.0
             objective.eval()
 
-    def measured(self, measure: Callable[[nn.Module], Measured]) -> list[Measured]:
-        """What each learner is worth, from the random state in which its seed would have been measured alone."""
+    def measured(self, measure: Callable[[int, Objective], Measured]) -> list[Measured]:
+        """What each seed's learner is worth, from the random state in which it would have been measured alone."""
         found = []
-        for objective, state in zip(self.objectives, self.random, strict=True):
+        for seed, objective, state in zip(self.seeds, self.objectives, self.random, strict=True):
             with torch.random.fork_rng():
                 torch.set_rng_state(state)
-                found.append(measure(objective.learner))
+                found.append(measure(seed, objective))
         return found
 
 

@@ -52,20 +52,26 @@ class Trial:
     Args:
         objective: makes the objective of a seed, with a new learner; torch's global random state is seeded before.
         data: the training set, or a function that makes the one of a seed.
-        measure: what the trained learner is worth: a number, or numbers by name.
+        measure: what the trained learner is worth: a number, or numbers by name. None measures on ``test``.
+        test: in place of ``measure``, the data that no training sees, or a function that makes those of a seed: what
+            the objective measures of the learner there, its accuracy unless it says otherwise.
         options: of ``fit``: ``epochs``, ``batch_size`` and so on.
 
     Raises:
-        TypeError: if an option is missing or none of ``fit``.
+        TypeError: if an option is missing or none of ``fit``, or unless one of ``measure`` and ``test`` is given.
     """
 
     def __init__(
         self,
         objective: Callable[[int], Objective],
         data: Source | Callable[[int], Source],
-        measure: Callable[[nn.Module], Metrics],
+        measure: Callable[[nn.Module], Metrics] | None = None,
+        *,
+        test: Source | Callable[[int], Source] | None = None,
         **options: Any,
     ) -> None:
+        if (measure is None) == (test is None):
+            raise TypeError("a Trial measures by a function, or on data: pass one of measure and test")
         for name in options:
             if name == "seed":
                 raise TypeError("a Trial is called with its seed; seed is no option of it")
@@ -79,6 +85,7 @@ class Trial:
         self.objective = objective
         self.data = data
         self.measure = measure
+        self.test = test
         self.options = {"progress": False, **options}
 
     def __call__(self, seed: int) -> Metrics:
@@ -86,10 +93,10 @@ class Trial:
         with _seeded(seed):
             objective = self.objective(seed)
             try:
-                fit(objective, self._data(seed), seed=seed, **self.options)
+                fit(objective, _of(self.data, seed), seed=seed, **self.options)
             except FloatingPointError as error:
                 raise FloatingPointError(f"seed {seed}: {error}") from error
-            return self.measure(objective.learner)
+            return self._metrics(seed, objective)
 
     def reason(self, seeds: Sequence[int]) -> str | None:
         """Why these seeds cannot be trained together; None if they can."""
@@ -108,7 +115,7 @@ class Trial:
         """
         group = self._group(seeds)
         group.train()
-        return group.measured(self.measure)
+        return group.measured(self._metrics)
 
     def _group(self, seeds: Sequence[int]) -> Group:
         options, seeds = {**OPTIONS, **self.options}, tuple(seeds)
@@ -118,10 +125,18 @@ class Trial:
 
     def _start(self, seed: int) -> Start:
         with _seeded(seed):
-            return Start(seed, self.objective(seed), self._data(seed), torch.get_rng_state())
+            return Start(seed, self.objective(seed), _of(self.data, seed), torch.get_rng_state())
 
-    def _data(self, seed: int) -> Source:
-        return self.data if isinstance(self.data, Source) else self.data(seed)
+    def _metrics(self, seed: int, objective: Objective) -> Metrics:
+        if self.measure is not None:
+            return self.measure(objective.learner)
+        assert self.test is not None
+        return objective.measure(objective.learner, _of(self.test, seed))
+
+
+def _of(data: Source | Callable[[int], Source], seed: int) -> Source:
+    """The data of a seed."""
+    return data if isinstance(data, Source) else data(seed)
 
 
 @contextmanager

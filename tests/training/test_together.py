@@ -1,5 +1,6 @@
 """Seeds trained at once: the same results as one by one, or a reason why not."""
 
+import copy
 import functools
 import math
 import re
@@ -539,3 +540,37 @@ def test_a_loss_that_becomes_nan_names_seed_term_and_step_together_as_alone(blob
 def test_options_that_fit_does_not_have_are_named_when_the_trial_is_made(blobs, options, message):
     with pytest.raises(TypeError, match=message):
         Trial(lambda seed: kd.Supervised(plain()), blobs(), lambda learner: 0.0, **options)
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["one by one", "together"])
+def test_each_seed_is_measured_on_its_own_test_data(blobs, together):
+    sets = {seed: blobs(seed=5 + seed) for seed in SEEDS}
+    trial = Trial(lambda seed: kd.Supervised(plain()), blobs(), test=sets.__getitem__, epochs=2, batch_size=20)
+    learners = []
+
+    def measure(learner: nn.Module) -> float:
+        learners.append(copy.deepcopy(learner))
+        return 0.0
+
+    compare({"m": Trial(trial.objective, trial.data, measure, **trial.options)}, SEEDS, progress=False)
+    found = compare({"m": trial}, SEEDS, together=together, progress=False)
+    own = [kd.measure.accuracy(learner, sets[seed]) for learner, seed in zip(learners, SEEDS, strict=True)]
+    assert found.values["m"]["accuracy"] == tuple(own)
+    first = [kd.measure.accuracy(learner, sets[SEEDS[0]]) for learner in learners]
+    assert own != first  # the sets differ enough to be told apart
+
+
+def test_the_objective_says_what_is_measured_on_the_test_data(blobs):
+    class Sized(kd.Supervised):
+        def measure(self, learner, data):
+            return {"samples": float(len(data))}
+
+    trial = Trial(lambda seed: Sized(plain()), blobs(), test=blobs(seed=5), epochs=1, batch_size=20)
+    assert trial(0) == {"samples": float(len(blobs(seed=5)))}
+
+
+@pytest.mark.parametrize("more", [{}, {"measure": lambda learner: 0.0, "test": "blobs"}], ids=["neither", "both"])
+def test_a_trial_wants_either_a_measure_or_test_data(blobs, more):
+    more = {name: blobs() if value == "blobs" else value for name, value in more.items()}
+    with pytest.raises(TypeError, match="pass one of measure and test"):
+        Trial(lambda seed: kd.Supervised(plain()), blobs(), epochs=1, **more)
