@@ -106,6 +106,17 @@ class Dataset(Samples):
         columns = {key: column[index] for key, column in self.columns.items()}
         return replace(self, inputs=self.inputs[index], labels=labels, columns=columns, name=name or self.name)
 
+    def with_columns(self, **columns: Tensor) -> Dataset:
+        """The same samples with further columns, or others in place of those of the same names.
+
+        Args:
+            columns: tensors by name, first dimension n, such as what a large network says of each sample.
+
+        Raises:
+            ValueError: if a column has another number of rows.
+        """
+        return replace(self, columns={**self.columns, **columns})
+
     def unlabeled(self, keep: Sequence[str] = ()) -> Dataset:
         """The same images without their labels: what an adapting objective may see of the target domain.
 

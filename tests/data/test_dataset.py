@@ -186,3 +186,15 @@ def test_large_groups_are_not_drawn_into_the_first_part(blobs):
 def test_a_column_to_split_by_must_be_there(blobs):
     with pytest.raises(ValueError, match="by must be a column; got 'writer', and 'blobs' has none"):
         blobs().split(0.5, 0.5, by="writer")
+
+
+def test_columns_are_added_to_a_copy_and_follow_their_samples(blobs):
+    data = blobs(n=30).with_columns(row=torch.arange(30))
+    more = data.with_columns(answers=torch.arange(60).view(30, 2))
+    assert list(data.columns) == ["row"]
+    assert list(more.columns) == ["row", "answers"]
+    part = more.few(2, seed=1)
+    assert torch.equal(part.columns["answers"][:, 0], 2 * part.columns["row"])
+    assert torch.equal(more.with_columns(row=torch.zeros(30)).columns["row"], torch.zeros(30))
+    with pytest.raises(ValueError, match="answers has 29 rows for 30 images in 'blobs'"):
+        data.with_columns(answers=torch.zeros(29))
