@@ -87,11 +87,13 @@ class Chapter:
     def __init__(self, book: Book, page: str) -> None:
         self.book, self.page = book, page
         self.solution = ""  # the title of the solution that spans the cells being read
+        self.extras: list[str] = []  # of kdutils, which the set-up cell installs
         self.told = ""  # the title of the solution that ended the last text, which a hidden cell goes on with
 
     def convert(self, notebook: NotebookNode) -> NotebookNode:
         """A new notebook; ``notebook`` stays as it is."""
         cells = self._header()
+        self.extras = setup_cell.extras(notebook)
         for position, cell in enumerate(notebook.cells, start=1):
             try:
                 if cell.cell_type not in {"markdown", "code"}:
@@ -125,7 +127,7 @@ class Chapter:
         figure = cell.metadata.get("mystnb", {}).get("figure")
         number = self.book.number(figure.get("name", "")) if figure else ""
         if setup_cell.TAG in tags:
-            source = setup_cell.source(self.book.address)
+            source = setup_cell.source(self.book.address, self.extras)
         if "raises-exception" in tags:  # Colab's "Run all" would stop there
             source, outputs = caught(source), [summary(output) for output in outputs]
         made = new_code_cell(source, id=cell.id, outputs=outputs, execution_count=cell.execution_count)

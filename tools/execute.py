@@ -2,7 +2,8 @@
 
 Each chapter runs in a kernel and an empty folder of its own. Its file is replaced as a whole when it ran to the end,
 and stays untouched when a cell failed. The notebook keeps what it took, ``kdutils: {"seconds": …, "peak_mib": …}``,
-and wherever its text has ``<span class="run-time"></span>``, that is filled with it in words.
+and wherever its text has ``<span class="run-time"></span>``, that is filled with it in words. The extras that it names
+there (:mod:`tools.setup_cell`) stay.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbformat import NotebookNode
 from traitlets.config import Config
 
-from tools import notebooks
+from tools import notebooks, setup_cell
 from tools.notebooks import ROOT
 
 CELL_SECONDS = 1200
@@ -150,7 +151,8 @@ def memory(pid: int | None) -> int:
 
 def record(notebook: NotebookNode, seconds: float, peak_mib: int, threads: int) -> None:
     """Keep what the run took, in the metadata and in the text."""
-    notebook.metadata["kdutils"] = {"seconds": round(seconds), "peak_mib": peak_mib}
+    about = notebook.metadata.get("kdutils", {})
+    notebook.metadata["kdutils"] = {**about, "seconds": round(seconds), "peak_mib": peak_mib}
     cores = f"{threads} CPU cores" if threads > 1 else "one CPU core"
     words = f"about {max(5, 5 * round(seconds / 5))} s on {cores}, with {peak_mib / 1024:.1f} GiB of memory"
     for cell in notebook.cells:
@@ -168,7 +170,10 @@ def normalize(notebook: NotebookNode) -> None:
     Raises:
         MachineOutput: if an output shows a path of this machine or a memory address.
     """
+    needed = setup_cell.extras(notebook)
     notebook.metadata = NotebookNode(kernelspec=NotebookNode(KERNEL), language_info=NotebookNode(LANGUAGE))
+    if needed:
+        notebook.metadata["kdutils"] = NotebookNode(extras=needed)
     for position, cell in enumerate(notebook.cells, start=1):
         cell.metadata = NotebookNode({key: cell.metadata[key] for key in ("tags", "mystnb") if key in cell.metadata})
         if cell.cell_type != "code":

@@ -183,6 +183,17 @@ def test_the_set_up_cell_has_the_address_of_the_repository(first: NotebookNode):
     assert PLACEHOLDER not in nbformat.writes(first)
 
 
+def test_the_set_up_cell_of_a_chapter_that_needs_extras_installs_them_from_the_address(book: Book):
+    notebook = nbformat.read(book.root / "chapters" / "first.ipynb", as_version=4)
+    notebook.metadata["kdutils"] = {"extras": ["backbone", "pictures"]}
+    made = Chapter(book, "chapters/first").convert(notebook)
+    (cell,) = (cell for cell in made.cells if "kdutils" in cell.source)
+    assert cell.source == setup_cell.source("https://github.com/Owner/some-book", ["backbone", "pictures"])
+    assert 'address = "git+https://github.com/Owner/some-book"' in cell.source
+    assert '"{wanted}" "kdutils[backbone,pictures]"' in cell.source
+    assert PLACEHOLDER not in nbformat.writes(made)
+
+
 def test_the_notebook_opens_with_its_links_and_colab_metadata(first: NotebookNode):
     assert f"]({COLAB}/chapters/first.ipynb)" in first.cells[0].source
     assert f"]({HTML}/chapters/first.html)" in first.cells[0].source

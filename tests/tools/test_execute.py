@@ -128,6 +128,26 @@ def test_the_run_time_in_words_moves_in_steps(seconds: float, said: str):
     assert notebook.metadata.kdutils == {"seconds": round(seconds), "peak_mib": 1536}
 
 
+@pytest.mark.parametrize("about", [{"extras": ["pictures"]}, {"extras": ["pictures"], "seconds": 3, "peak_mib": 4}])
+def test_the_extras_that_a_chapter_names_stay_when_it_is_stored(saved: Save, about: dict[str, object]):
+    path = saved(new_code_cell("1"))
+    notebook = notebooks.read(path)
+    notebook.metadata["kdutils"] = about
+    notebooks.write(path, notebook)
+    (outcome,) = asyncio.run(execute.execute_all([path], jobs=1))
+    stored = notebooks.read(path).metadata.kdutils
+    assert stored == {"extras": ["pictures"], "seconds": round(outcome.seconds), "peak_mib": outcome.peak_mib}
+
+
+def test_of_an_earlier_run_only_the_extras_stay():
+    notebook = new_notebook(metadata={"kdutils": {"seconds": 3, "extras": ["pictures"], "old": 1}})
+    normalize(notebook)
+    assert notebook.metadata.kdutils == {"extras": ["pictures"]}
+    notebook = new_notebook(metadata={"kdutils": {"seconds": 3}})
+    normalize(notebook)
+    assert "kdutils" not in notebook.metadata
+
+
 def test_a_chapter_over_its_budget_is_marked_but_passes():
     slow = execute.Outcome(ROOT / "chapters" / "a.ipynb", seconds=91, peak_mib=2049)
     assert str(slow) == "passed  chapters/a: 91 s, 2049 MiB  (over 60 s, over 2048 MiB)"
