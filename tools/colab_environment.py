@@ -37,15 +37,18 @@ def needed(names: Iterable[str], find: Callable[[str], Distribution] = distribut
         PackageNotFoundError: if one of them is not installed.
     """
     found: dict[str, Distribution] = {}
-    wanted = [canonicalize_name(name) for name in names]
+    asked: set[tuple[str, str]] = set()  # a package, and one of its extras or none
+    wanted = [(canonicalize_name(name), "") for name in names]
     while wanted:
-        name = wanted.pop()
-        if name not in found:
-            found[name] = find(name)
-            required = [Requirement(line) for line in found[name].requires or ()]
-            wanted += [
-                canonicalize_name(r.name) for r in required if r.marker is None or r.marker.evaluate({"extra": ""})
-            ]
+        name, extra = wanted.pop()
+        if (name, extra) in asked:
+            continue
+        asked.add((name, extra))
+        found[name] = find(name)
+        for requirement in map(Requirement, found[name].requires or ()):
+            if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
+                needs = canonicalize_name(requirement.name)
+                wanted += [(needs, each) for each in ("", *sorted(requirement.extras))]
     return found
 
 

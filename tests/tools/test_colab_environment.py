@@ -31,6 +31,15 @@ def test_what_is_wanted_comes_with_all_that_it_requires_here():
         needed(["no-such-package-at-all"])
 
 
+def test_an_extra_that_is_required_comes_too():
+    there = {
+        "a": Installed("1", "b[more]; sys_platform != 'nowhere'"),
+        "b": Installed("2", "c; extra == 'more'", "d; extra == 'other'", "b[more]; extra == 'all'"),
+        "c": Installed("3", "b"),
+    }
+    assert needed(["a"], lambda name: there[name]).keys() == {"a", "b", "c"}
+
+
 @pytest.mark.parametrize("links", [True, False])
 def test_files_come_as_links_or_copies_and_scripts_do_not_come(tmp_path: Path, monkeypatch, links: bool):
     prefix = tmp_path / "prefix"
