@@ -128,8 +128,12 @@ function run(layers, pixels, { mean, std, height, width }) {
 
 // ---- A picture to paint on
 
+// Colors of the brush, by the number of channels of the picture.
 const INKS = {
-  3: { red: [229, 57, 53], yellow: [253, 216, 53], green: [67, 160, 71], blue: [30, 136, 229], white: [255, 255, 255], black: [0, 0, 0] },
+  3: {
+    red: [229, 57, 53], yellow: [253, 216, 53], green: [67, 160, 71], blue: [30, 136, 229],
+    white: [255, 255, 255], black: [0, 0, 0],
+  },
   1: { black: [0], gray: [128], white: [255] },
 };
 const BRUSH = 3; // pixels wide and high
@@ -299,7 +303,8 @@ const KINDS = {
     const columns = [...given, ...running].map(({ name }) => {
       const bars = make("div");
       const note = make("p", { className: "kd-note" });
-      const column = make("div", {}, make("p", { className: "kd-name", textContent: name }), bars, note);
+      const column = make("div", {}, make("p", { className: "kd-name", textContent: name }), bars);
+      if (given.some((answer) => answer.name === name)) column.append(note);
       column.setAttribute("role", "group");
       column.setAttribute("aria-label", name);
       return { name, column, bars, note };
@@ -334,7 +339,7 @@ const KINDS = {
       const sentences = Object.entries(answers).map(([name, { logits, probabilities, given }]) => {
         const best = ordered(logits)[0];
         const old = painted && given ? " of the untouched picture" : "";
-        return `${name} says ${classes[best]}${old} (${Math.round(100 * probabilities[best])}\u00a0%)`;
+        return `${name} says ${classes[best]} (${Math.round(100 * probabilities[best])}\u00a0%)${old}`;
       });
       const { label, name } = samples[picture];
       said.textContent = `${name} (${classes[label]}), ${painted ? "painted over" : "untouched"}: ${sentences.join("; ")}.`;
