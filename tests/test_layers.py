@@ -8,7 +8,7 @@ import pytest
 import kdutils
 
 PACKAGE = Path(kdutils.__file__).parent
-FOUNDATION = {"evidence", "data", "models", "measure", "training", "command"}
+FOUNDATION = {"evidence", "data", "models", "measure", "live", "training", "command"}
 PARTS = sorted(
     place.name for place in PACKAGE.iterdir() if (place / "__init__.py").exists() and place.name not in FOUNDATION
 )
@@ -80,7 +80,7 @@ def test_each_module_of_a_part_has_its_tests(part):
 
 LAYERS = (
     ("checks", "describe", "files", "precision"),
-    *(("evidence",), ("plot",), ("data",), ("models",), ("measure",), ("training",)),
+    *(("evidence",), ("plot",), ("data",), ("models",), ("measure",), ("live",), ("training",)),
     (*PARTS, "command"),
 )
 """From low to high; an import points downwards, or stays in its room."""

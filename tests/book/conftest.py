@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,17 @@ class Visit:
     seen: dict[str, Any] = field(default_factory=dict)
     phone: dict[str, Any] = field(default_factory=dict)
     axe: dict[str, list[str]] = field(default_factory=dict)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A browser whose pages a test opens by itself."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip(f"no Chromium here (looked for {', '.join(BROWSERS)}); the figures are not moved")
+    with playwright.sync_playwright() as running:
+        yield running.chromium.launch(executable_path=found, args=FLAGS)
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,8 @@
-"""Figures that a reader can move on the pages of the book, where a small script draws them; elsewhere they stand still.
-
-What such a figure needs is in the output of the cell that measured it: numbers as JSON for the page, and a picture for
-GitHub, Colab and paper.
-"""
+"""The probabilities of classes at a temperature that the reader chooses."""
 
 from __future__ import annotations
 
-import base64
-import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from matplotlib.figure import Figure
@@ -18,39 +10,12 @@ from torch import Tensor
 
 from kdutils import plot
 from kdutils.data.dataset import Dataset
+from kdutils.live.figure import DIGITS, Live, address, drawing
 
-__all__ = ["LIVE_MIMETYPE", "Live", "temperature"]
-
-LIVE_MIMETYPE = "application/vnd.kdutils.live+json"
-DIGITS = 5
-"""Decimals of the numbers that a page gets: its results then agree with torch's to 1e-4."""
+__all__ = ["temperature"]
 
 SCALE = 6
 """How many times larger a picture is drawn, so that its pixels can be seen."""
-
-
-@dataclass(frozen=True)
-class Live:
-    """A figure that can be moved.
-
-    Attributes:
-        kind: which one, as the script on the page calls it.
-        content: what it shows, as JSON can hold it.
-        still: what stands in its place where no script runs.
-    """
-
-    kind: str
-    content: Mapping[str, Any]
-    still: Figure
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        picture = io.BytesIO()
-        self.still.savefig(picture, format="png")
-        return {
-            LIVE_MIMETYPE: {"kind": self.kind, "content": dict(self.content)},
-            "image/png": base64.b64encode(picture.getvalue()).decode(),
-            "text/plain": f"<a figure to move on the book's page: {self.kind}>",
-        }
 
 
 def temperature(
@@ -105,10 +70,5 @@ def _picture(image: Tensor) -> str:
     from PIL import Image
 
     low, high = image.aminmax()
-    pixels = ((image - low) / (high - low).clamp_min(1e-9) * 255).round().to(torch.uint8).cpu()
-    rows = pixels.expand(3, -1, -1).permute(1, 2, 0).numpy()
-    drawn = Image.fromarray(rows)
-    drawn = drawn.resize((drawn.width * SCALE, drawn.height * SCALE), Image.Resampling.NEAREST)
-    written = io.BytesIO()
-    drawn.save(written, format="PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(written.getvalue()).decode()}"
+    drawn = drawing(((image - low) / (high - low).clamp_min(1e-9) * 255).round().to(torch.uint8))
+    return address(drawn.resize((drawn.width * SCALE, drawn.height * SCALE), Image.Resampling.NEAREST))

@@ -1,0 +1,11 @@
+"""Figures that a reader can move on the pages of the book, where a small script draws them; elsewhere they stand still.
+
+What such a figure needs is in the output of the cell that measured it: numbers as JSON for the page, and a picture for
+GitHub, Colab and paper.
+"""
+
+from kdutils.live.answers import answers
+from kdutils.live.figure import LIVE_MIMETYPE, Live
+from kdutils.live.temperature import temperature
+
+__all__ = ["LIVE_MIMETYPE", "Live", "answers", "temperature"]
