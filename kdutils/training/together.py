@@ -88,6 +88,38 @@ class Trial:
         self.test = test
         self.options = {"progress": False, **options}
 
+    @classmethod
+    def on(
+        cls,
+        draws: Sequence[Mapping[str, Source]],
+        part: str,
+        objective: Callable[[Source], Objective],
+        *,
+        test: str = "test",
+        **options: Any,
+    ) -> Trial:
+        """One training for each draw of the data: on one part of it, measured on another.
+
+        Args:
+            draws: for each seed from 0 on, parts of the data by name.
+            part: what is trained on.
+            objective: makes the objective from that part, with a new learner.
+            test: the part that no training sees.
+            options: of ``fit``.
+
+        Raises:
+            ValueError: if a draw has no part of such a name.
+        """
+        for draw in draws:
+            require_choice("part", part, draw)
+            require_choice("test", test, draw)
+        return cls(
+            lambda seed: objective(draws[seed][part]),
+            lambda seed: draws[seed][part],
+            test=lambda seed: draws[seed][test],
+            **options,
+        )
+
     def __call__(self, seed: int) -> Metrics:
         """Train and measure one seed."""
         with _seeded(seed):

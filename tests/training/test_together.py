@@ -574,3 +574,33 @@ def test_a_trial_wants_either_a_measure_or_test_data(blobs, more):
     more = {name: blobs() if value == "blobs" else value for name, value in more.items()}
     with pytest.raises(TypeError, match="pass one of measure and test"):
         Trial(lambda seed: kd.Supervised(plain()), blobs(), epochs=1, **more)
+
+
+def test_a_trial_on_draws_trains_and_measures_each_seed_on_the_parts_of_its_draw(blobs):
+    draws = [
+        {"few": blobs(n=12, seed=seed), "all": blobs(seed=seed), "test": blobs(seed=9 + seed)} for seed in range(2)
+    ]
+    seen = []
+
+    def objective(data):
+        seen.append(data)
+        return kd.Supervised(plain())
+
+    trial = Trial.on(draws, "few", objective, epochs=2, batch_size=6)
+    by_hand = Trial(
+        lambda seed: kd.Supervised(plain()),
+        lambda seed: draws[seed]["few"],
+        test=lambda seed: draws[seed]["test"],
+        epochs=2,
+        batch_size=6,
+    )
+    assert [trial(0), trial(1)] == [by_hand(0), by_hand(1)]
+    assert [data is draw["few"] for data, draw in zip(seen, draws, strict=True)] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("part", "test", "message"), [("fwe", "test", "part='fwe'.*few"), ("few", "held", "test='held'.*few, test")]
+)
+def test_a_part_that_a_draw_has_not_is_named(blobs, part, test, message):
+    with pytest.raises(ValueError, match=message):
+        Trial.on([{"few": blobs(), "test": blobs()}], part, kd.Supervised, test=test, epochs=1)
