@@ -158,7 +158,7 @@ def compare(
         runs = [(name, seed) for seed in numbers for name in methods if name in apart or not together]
         threads = None if workers == 1 else max(1, (os.cpu_count() or 1) // workers)
         parallel = Parallel(n_jobs=workers, return_as="generator")
-        outcomes = parallel(delayed(_run)(methods[name], seed, threads) for name, seed in runs)
+        outcomes = parallel(delayed(_run)(_of_seed(methods[name], seed), seed, threads) for name, seed in runs)
         for (name, _), result in zip(runs, outcomes, strict=True):
             results[name].append(result)
             bar.update()
@@ -169,6 +169,11 @@ def _together(method: Callable[[int], float | Mapping[str, float]], seeds: Seque
     if not isinstance(method, Trial):
         raise Apart("it is a function of one seed, and no kdutils.Trial")
     return method.together(seeds)
+
+
+def _of_seed(method: Callable[[int], Any], seed: int) -> Callable[[int], Any]:
+    """A method with what this seed needs, which is copied to its worker."""
+    return method.only(seed) if isinstance(method, Trial) else method
 
 
 def _run(method: Callable[[int], float | Mapping[str, float]], seed: int, threads: int | None) -> Any:

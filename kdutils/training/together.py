@@ -86,6 +86,7 @@ class Trial:
         self.data = data
         self.measure = measure
         self.test = test
+        self._only: Callable[[int], Trial] | None = None
         self.options = {"progress": False, **options}
 
     @classmethod
@@ -113,12 +114,35 @@ class Trial:
         for draw in draws:
             require_choice("part", part, draw)
             require_choice("test", test, draw)
-        return cls(
+        return cls._on(
+            {seed: {name: draw[name] for name in (part, test)} for seed, draw in enumerate(draws)},
+            part,
+            objective,
+            test,
+            options,
+        )
+
+    @classmethod
+    def _on(
+        cls,
+        draws: Mapping[int, Mapping[str, Source]],
+        part: str,
+        objective: Callable[[Source], Objective],
+        test: str,
+        options: Mapping[str, Any],
+    ) -> Trial:
+        made = cls(
             lambda seed: objective(draws[seed][part]),
             lambda seed: draws[seed][part],
             test=lambda seed: draws[seed][test],
             **options,
         )
+        made._only = lambda seed: cls._on({seed: draws[seed]}, part, objective, test, options)
+        return made
+
+    def only(self, seed: int) -> Trial:
+        """The same for one seed, without the draws of the others: what a worker is sent."""
+        return self if self._only is None else self._only(seed)
 
     def __call__(self, seed: int) -> Metrics:
         """Train and measure one seed."""

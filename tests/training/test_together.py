@@ -30,6 +30,10 @@ def plain(classes: int = 3) -> nn.Sequential:
     return nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Dropout(0.0), nn.Linear(8, classes))
 
 
+def learned(data: kd.Dataset) -> kd.Supervised:
+    return kd.Supervised(plain())
+
+
 def normed(classes: int = 3) -> nn.Sequential:
     """With BatchNorm, and without the bias that it makes superfluous: AdamW would train it on rounding errors."""
     return nn.Sequential(
@@ -604,3 +608,15 @@ def test_a_trial_on_draws_trains_and_measures_each_seed_on_the_parts_of_its_draw
 def test_a_part_that_a_draw_has_not_is_named(blobs, part, test, message):
     with pytest.raises(ValueError, match=message):
         Trial.on([{"few": blobs(), "test": blobs()}], part, kd.Supervised, test=test, epochs=1)
+
+
+def test_a_worker_is_sent_the_draw_of_its_seed_only(blobs):
+    draws = [{"few": blobs(n=12, seed=seed), "test": blobs(seed=9 + seed)} for seed in range(3)]
+    trial = Trial.on(draws, "few", learned, epochs=1, batch_size=6)
+    whole, one = (len(pickled(t)) for t in (trial, trial.only(1)))
+    assert one < whole / 2
+    assert trial.only(1)(1) == trial(1)
+    with pytest.raises(KeyError):
+        trial.only(1)(0)
+    apart = compare({"m": trial}, 3, progress=False)
+    assert compare({"m": trial}, 3, workers=2, progress=False).values == apart.values
