@@ -83,7 +83,7 @@ def labels(data):
     return kd.Supervised(student())
 
 
-def soft(data, temperature=2.0):
+def soft(data, temperature=1.0):
     """Train on the teacher's tempered probabilities."""
     teacher = kd.Recorded.of(data.columns["teacher"], data)
     return kd.distill.SoftTargets(student(), teacher, temperature, weight=1.0)

@@ -7,6 +7,7 @@ anew. The page of claims of the book shows how often each claim held.
 """
 
 import argparse
+import ast
 import asyncio
 import json
 import os
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import NotebookNode
 
 from kdutils.command import machine
@@ -40,9 +42,21 @@ def place(path: Path, root: Path | None = None) -> Path:
 
 
 def checksum(notebook: NotebookNode) -> str:
-    """Of the code that is repeated: all code cells but the set-up."""
-    code = [c.source for c in notebook.cells if c.cell_type == "code" and "setup" not in notebooks.tags(c)]
+    """Of the code that is repeated: all code cells but the set-up, without what changes no measurement.
+
+    That is how the code is laid out, its comments, and the sentences of ``kd.say``.
+    """
+    code, transform = [], TransformerManager().transform_cell  # magics become Python
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and "setup" not in notebooks.tags(cell):
+            kept = [part for part in ast.parse(transform(cell.source)).body if not _says(part)]
+            code += [ast.dump(part) for part in kept]
     return f"{zlib.crc32(json.dumps(code).encode()):08x}"
+
+
+def _says(part: ast.stmt) -> bool:
+    """Whether a statement is a call of ``kd.say``."""
+    return isinstance(part, ast.Expr) and isinstance(part.value, ast.Call) and ast.unparse(part.value.func) == "kd.say"
 
 
 def repetitions(path: Path, root: Path | None = None) -> list[Repetition]:

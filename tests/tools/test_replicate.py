@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from nbformat.v4 import new_code_cell
+from nbformat.v4 import new_code_cell, new_notebook
 
 from tools import notebooks, replicate
 
@@ -75,3 +75,13 @@ def test_fewer_repetitions_than_one_are_refused(capsys):
     with pytest.raises(SystemExit):
         replicate.main(["--times", "0"])
     assert "--times must be at least 1; got 0" in capsys.readouterr().err
+
+
+def test_the_code_is_the_same_when_only_layout_comments_or_sentences_change():
+    def of(*sources: str) -> str:
+        return replicate.checksum(new_notebook(cells=[new_code_cell(source) for source in sources]))
+
+    first = of("%matplotlib inline\na = f(1, 2)", 'kd.say("Yes: {a}", a=a)')
+    assert of("%matplotlib inline\na = f(\n    1,\n    2,\n)  # why", 'kd.say("No: {a}", a=a)') == first
+    assert of("%matplotlib inline\na = f(1, 3)", 'kd.say("Yes: {a}", a=a)') != first
+    assert of("%matplotlib inline\na = f(1, 2)", "b = 2") != first
