@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
@@ -86,7 +87,7 @@ def images(pictures: Tensor, titles: Sequence[str] | None = None, columns: int =
 
     Args:
         pictures: (n, channels, height, width), one or three channels; each is scaled to its own range.
-        titles: one per picture.
+        titles: one per picture; long ones are broken between words.
         columns: pictures per row.
     """
     rows = -(-len(pictures) // columns)
@@ -97,7 +98,7 @@ def images(pictures: Tensor, titles: Sequence[str] | None = None, columns: int =
             picture(panel, pictures[place])
             if titles is not None:
                 with plt.rc_context(STYLE):
-                    panel.set_title(titles[place], fontsize=11, pad=2)
+                    panel.set_title(textwrap.fill(titles[place], 9), fontsize=11, pad=2)
     return figure
 
 

@@ -56,6 +56,6 @@ def test_numbers_in_the_text_are_those_of_the_record():
     best = soft_targets.best(soft_targets.read(ROOT / soft_targets.RESULTS))
     shown = {name: f"{100 * one['validation accuracy']:.1f}" for name, one in best.items()}
     assert f"reached {shown['labels for all pictures']} % on validation pictures" in " ".join(PROSE.split())
-    assert f"{shown['soft targets, all pictures']} % with the teacher" in " ".join(PROSE.split())
+    assert f"with the teacher, it reached {shown['soft targets, all pictures']} %" in " ".join(PROSE.split())
     hard, soft = shown["hard answers, all pictures"], shown["soft targets, all pictures"]
-    assert f"{hard} against {soft} % in the table" in " ".join(PROSE.split())
+    assert f"in the table of settings, {hard} against {soft} %" in " ".join(PROSE.split())

@@ -1,6 +1,7 @@
 """Figures: what is given is drawn, and can be told apart."""
 
 import pytest
+import torch
 
 from kdutils import plot
 from kdutils.evidence.estimate import Estimate
@@ -25,3 +26,8 @@ def test_curves_draw_every_series_and_reference_each_with_its_own_look(series, r
     assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == names
     looks = {(line.get_color(), line.get_marker(), line.get_linestyle()) for line in lines}
     assert len(looks) == len(names)
+
+
+def test_a_long_title_of_a_picture_is_broken_between_words():
+    figure = plot.images(torch.zeros(2, 1, 4, 4), ["fox", "another animal"])
+    assert [axes.get_title() for axes in figure.axes] == ["fox", "another\nanimal"]

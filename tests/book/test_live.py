@@ -9,6 +9,7 @@ from bs4 import BeautifulSoup
 
 from tests.book.conftest import PHONE
 
+CHAPTER = "chapters/distill/soft_targets.html"
 AGREE = 1e-4
 LARGEST = {"temperature": 60_000, "answers": 160_000}
 """Bytes that one figure may add to its page, by its kind. Each kind is moved by a test: "answers" in another file."""
@@ -79,3 +80,17 @@ def test_the_controls_have_names_and_the_result_is_read_out(
         assert figure.get_by_role("radio").count() == len(content["samples"])
         assert figure.locator("[aria-live=polite]").inner_text()
         page.close()
+
+
+def test_the_opening_page_shows_the_figure_of_the_chapter(pages: dict[str, BeautifulSoup]) -> None:
+    """One figure, in the first screen: what a reader paints there runs on the networks of the chapter."""
+    first, second = (pages[name].select('kd-live[kind="answers"]') for name in ("intro.html", CHAPTER))
+    assert len(first) == len(second) == 1
+    assert first[0].select_one("script").string == second[0].select_one("script").string
+    before = [tag for tag in first[0].find_all_previous("p") if tag.find_parent("article")]
+    assert len(before) <= 3
+
+
+def test_sentences_with_numbers_are_on_the_page_once(pages: dict[str, BeautifulSoup]) -> None:
+    text = pages[CHAPTER].select_one("article").get_text(" ", strip=True)
+    assert text.count("Does it hold? Yes. The teacher is right on") == 1 + text.count('"Does it hold? Yes.')

@@ -6,7 +6,6 @@ import math
 import re
 from types import SimpleNamespace
 
-import cloudpickle
 import numpy as np
 import pytest
 import torch
@@ -612,6 +611,7 @@ def test_a_part_that_a_draw_has_not_is_named(blobs, part, test, message):
 
 
 def test_a_worker_is_sent_the_draw_of_its_seed_only(blobs):
+    cloudpickle = pytest.importorskip("cloudpickle", reason="joblib brings a copy of its own")
     draws = [{"few": blobs(n=12, seed=seed), "test": blobs(seed=9 + seed)} for seed in range(3)]
     trial = Trial.on(draws, "few", learned, epochs=1, batch_size=6)
     whole, one = (len(cloudpickle.dumps(t)) for t in (trial, trial.only(1)))
