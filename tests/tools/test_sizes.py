@@ -11,8 +11,10 @@ OVER = {
     "chapters/transfer/small_data": {"words", "lines", "longest", "seconds"},
     "chapters/distill/soft_targets": {"seconds"},
 }
-"""Chapters of the first edition, and what in them is too large; and one that is a little slow on older processors. This list
-shrinks to nothing; nothing is added."""
+"""Chapters of the first edition, and what in them is too large; one of the second is a little slow on older processors.
+
+This list shrinks to nothing; nothing is added.
+"""
 
 
 @pytest.mark.parametrize("path", notebooks.chapters(), ids=notebooks.label)
