@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -114,31 +115,8 @@ class Trial:
         for draw in draws:
             require_choice("part", part, draw)
             require_choice("test", test, draw)
-        return cls._on(
-            {seed: {name: draw[name] for name in (part, test)} for seed, draw in enumerate(draws)},
-            part,
-            objective,
-            test,
-            options,
-        )
-
-    @classmethod
-    def _on(
-        cls,
-        draws: Mapping[int, Mapping[str, Source]],
-        part: str,
-        objective: Callable[[Source], Objective],
-        test: str,
-        options: Mapping[str, Any],
-    ) -> Trial:
-        made = cls(
-            lambda seed: objective(draws[seed][part]),
-            lambda seed: draws[seed][part],
-            test=lambda seed: draws[seed][test],
-            **options,
-        )
-        made._only = lambda seed: cls._on({seed: draws[seed]}, part, objective, test, options)
-        return made
+        kept = {seed: {name: draw[name] for name in (part, test)} for seed, draw in enumerate(draws)}
+        return _on(kept, part, objective, test, options)
 
     def only(self, seed: int) -> Trial:
         """The same for one seed, without the draws of the others: what a worker is sent."""
@@ -152,7 +130,7 @@ class Trial:
                 fit(objective, _of(self.data, seed), seed=seed, **self.options)
             except FloatingPointError as error:
                 raise FloatingPointError(f"seed {seed}: {error}") from error
-            return self._metrics(seed, objective)
+            return _measured(self, seed, objective)
 
     def reason(self, seeds: Sequence[int]) -> str | None:
         """Why these seeds cannot be trained together; None if they can."""
@@ -171,7 +149,7 @@ class Trial:
         """
         group = self._group(seeds)
         group.train()
-        return group.measured(self._metrics)
+        return group.measured(functools.partial(_measured, self))
 
     def _group(self, seeds: Sequence[int]) -> Group:
         options, seeds = {**OPTIONS, **self.options}, tuple(seeds)
@@ -183,11 +161,31 @@ class Trial:
         with _seeded(seed):
             return Start(seed, self.objective(seed), _of(self.data, seed), torch.get_rng_state())
 
-    def _metrics(self, seed: int, objective: Objective) -> Metrics:
-        if self.measure is not None:
-            return self.measure(objective.learner)
-        assert self.test is not None
-        return objective.measure(objective.learner, _of(self.test, seed))
+
+def _on(
+    draws: Mapping[int, Mapping[str, Source]],
+    part: str,
+    objective: Callable[[Source], Objective],
+    test: str,
+    options: Mapping[str, Any],
+) -> Trial:
+    """A trial on parts of draws, by seed."""
+    made = Trial(
+        lambda seed: objective(draws[seed][part]),
+        lambda seed: draws[seed][part],
+        test=lambda seed: draws[seed][test],
+        **options,
+    )
+    made._only = lambda seed: _on({seed: draws[seed]}, part, objective, test, options)
+    return made
+
+
+def _measured(trial: Trial, seed: int, objective: Objective) -> Metrics:
+    """What the learner of a seed is worth."""
+    if trial.measure is not None:
+        return trial.measure(objective.learner)
+    assert trial.test is not None
+    return objective.measure(objective.learner, _of(trial.test, seed))
 
 
 def _of(data: Source | Callable[[int], Source], seed: int) -> Source:
