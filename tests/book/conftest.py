@@ -61,7 +61,7 @@ OVERFLOW = """() => {
         parts: [...document.querySelectorAll('.bd-article *')]
             .filter(part => part.getBoundingClientRect().right > width + 1 && !scrolls(part.parentElement))
             .map(part => part.outerHTML.slice(0, 120)),
-        figures: [...document.querySelectorAll('.cell_output img')].map(image => ({
+        figures: [...document.querySelectorAll('.cell_output img:not(kd-live img)')].map(image => ({
             source: image.src.split('/').pop(),
             drawn: image.naturalWidth,
             shown: image.getBoundingClientRect().width,
