@@ -2,18 +2,18 @@
 
 python -m benchmarks.soft_targets [--seeds 5] [--workers 2]
 
-The draws are other ones than those that the chapter reports. Each result goes to ``results/settings/soft_targets.json``
-as soon as it is there; the command, run again, goes on from it. A test holds the chapter to the best of them, and this
-file to the chapter: what both define is the same code.
+The draws are not those that the chapter reports. The network, the objectives and the teacher are its own code.
+Each result goes to ``results/settings/soft_targets.json`` as soon as it is there, and the command, run again, goes on
+from it. A test holds the chapter to the best of them.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import json
 import sys
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Iterable, Sequence
 from itertools import product
 from pathlib import Path
 from statistics import mean
@@ -21,98 +21,77 @@ from typing import Any
 
 import torch
 from joblib import Parallel, delayed
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from torch import nn
 
 import kdutils as kd
 from kdutils.command import machine
 from kdutils.files import write_atomically
+from tools import notebooks
+from tools.notebooks import ROOT
 
 RESULTS = Path("results/settings/soft_targets.json")
 FIRST_SEED = 100
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
-STEPS = (150, 300, 600)
+STEPS = (75, 150, 300)
 TEMPERATURES = (1.0, 2.0, 4.0)
-BATCH = 32
+BATCH = 64
 TIE = 0.005
 KEY = ("method", "rate", "steps", "temperature", "seed")
 
 
-def at_96_pixels(images):
-    """As the teacher sees the pictures."""
-    return kd.models.preprocess(images, size=96)
+CHAPTER = ROOT / "chapters" / "distill" / "soft_targets.ipynb"
+TAKEN = ("at_96_pixels", "seen_by_the_teacher", "draw", "student", "labels", "soft")
 
 
-def student():
-    """The network that is to be shipped."""
-    return nn.Sequential(
-        *(nn.Conv2d(3, 16, kernel_size=4, stride=4), nn.BatchNorm2d(16), nn.ReLU()),
-        *(nn.Conv2d(16, 32, kernel_size=3, stride=2, padding=1), nn.BatchNorm2d(32), nn.ReLU()),
-        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 15)),
-    )
+def taken() -> dict[str, Any]:
+    """The imports of the chapter and its functions named in :data:`TAKEN`, run as they stand there."""
+    cells = [cell.source for cell in notebooks.read(CHAPTER).cells if cell.cell_type == "code"]
+    statements = [part for cell in cells[1:] for part in ast.parse(cell).body]  # all but the set-up
+    imports = [part for part in statements if isinstance(part, ast.Import | ast.ImportFrom)]
+    functions = [part for part in statements if isinstance(part, ast.FunctionDef) and part.name in TAKEN]
+    found: dict[str, Any] = {"kd": kd}
+    exec(compile(ast.Module([*imports, *functions], []), str(CHAPTER), "exec"), found)
+    return found
 
 
-@cache
-def prepared() -> tuple[kd.Dataset, torch.Tensor]:
-    """The pictures, with their numbers as the column ``row``, and their features."""
-    backbone, large = kd.models.imagenet_backbone(), kd.data.emoji("noto", size=72)
-    features = kd.transfer.features(backbone, large, preprocess=at_96_pixels, batch_size=32)
-    pictures = kd.data.emoji("noto", size=32)
-    return pictures.with_columns(row=torch.arange(len(pictures))), features.inputs.flatten(1)
+THERE = taken()
 
 
-def draw(seed):
-    """Parts of the pictures; in each, the column `teacher` has the teacher's logits."""
-    pictures, vectors = prepared()
-    pool, validation, test = pictures.split(0.6, 0.1, 0.3, by="kin", seed=seed)
-    labeled = pool.few(10, seed=seed)
-    probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
-    probe.fit(vectors[labeled.columns["row"]], labeled.labels)
-    logits = torch.tensor(probe.decision_function(vectors)).float()
-    parts = {"labeled": labeled, "pool": pool, "validation": validation, "test": test}
-    for name, part in parts.items():
-        answers = logits[part.columns["row"]]
-        parts[name] = part.standardized(like=pool).with_columns(teacher=answers)
-    return parts
-
-
-def labels(data):
-    """Train on the labels."""
-    return kd.Supervised(student())
-
-
-def soft(data, temperature=1.0):
-    """Train on the teacher's tempered probabilities."""
-    teacher = kd.Recorded.of(data.columns["teacher"], data)
-    return kd.distill.SoftTargets(student(), teacher, temperature, weight=1.0)
-
-
-def hard(data):
+def hard(data: kd.Dataset) -> kd.Objective:
     """The teacher's first choice as a label: logits so far apart that their softmax is one-hot."""
     teacher = kd.Recorded.of(1000 * data.columns["teacher"], data)
-    return kd.distill.SoftTargets(student(), teacher, temperature=1.0, weight=1.0)
+    return kd.distill.SoftTargets(THERE["student"](), teacher, temperature=1.0, weight=1.0)
+
+
+def draws(seeds: Iterable[int]) -> dict[int, dict[str, kd.Dataset]]:
+    """The draws of the chapter for other seeds."""
+    THERE["backbone"] = kd.models.imagenet_backbone()
+    pictures = kd.data.emoji("noto", size=32)
+    THERE["pictures"] = pictures.with_columns(row=torch.arange(len(pictures)))
+    THERE["vectors"] = THERE["seen_by_the_teacher"]()
+    return {seed: THERE["draw"](seed) for seed in seeds}
 
 
 METHODS = {
-    "labels": (labels, "labeled", (None,)),
-    "soft targets, labeled pictures": (soft, "labeled", TEMPERATURES),
+    "labels": (THERE["labels"], "labeled", (None,)),
+    "soft targets, labeled pictures": (THERE["soft"], "labeled", TEMPERATURES),
     "hard answers, all pictures": (hard, "pool", (None,)),
-    "soft targets, all pictures": (soft, "pool", TEMPERATURES),
-    "labels for all pictures": (labels, "pool", (None,)),
+    "soft targets, all pictures": (THERE["soft"], "pool", TEMPERATURES),
+    "labels for all pictures": (THERE["labels"], "pool", (None,)),
 }
 """Each method's objective, the part that it trains on, and its temperatures."""
 
 
 def run(
-    setting: tuple[str, float, int, float | None, int], train: kd.Dataset, validation: kd.Dataset
+    setting: tuple[str, float, int, float | None, int],
+    objective: Callable[..., kd.Objective],
+    train: kd.Dataset,
+    validation: kd.Dataset,
 ) -> dict[str, Any]:
     """Validation accuracy of one training, beside its method, rate, steps, temperature and seed."""
     torch.set_num_threads(1)
-    name, rate, steps, temperature, seed = setting
+    _, rate, steps, temperature, seed = setting
     torch.manual_seed(seed)
-    trained = METHODS[name][0](train, **({} if temperature is None else {"temperature": temperature}))
+    trained = objective(train, **({} if temperature is None else {"temperature": temperature}))
     epochs = max(1, round(steps / -(-len(train) // BATCH)))
     kd.fit(trained, train, epochs=epochs, batch_size=BATCH, learning_rate=rate, seed=seed, progress=False)
     accuracy = kd.measure.accuracy(trained.learner, validation)
@@ -186,11 +165,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     done = {key(result) for result in results}
     wanted = [one for one in grid(options.seeds) if one not in done]
     if wanted:
-        draws = {seed: draw(seed) for seed in sorted({one[-1] for one in wanted})}
-        parallel = Parallel(n_jobs=options.workers, return_as="generator")
-        for result in parallel(
-            delayed(run)(one, draws[one[-1]][METHODS[one[0]][1]], draws[one[-1]]["validation"]) for one in wanted
-        ):
+        drawn = draws(sorted({one[-1] for one in wanted}))
+        tasks = []
+        for one in wanted:
+            (objective, part, _), parts = METHODS[one[0]], drawn[one[-1]]
+            tasks.append(delayed(run)(one, objective, parts[part], parts["validation"]))
+        for result in Parallel(n_jobs=options.workers, return_as="generator")(tasks):
             results.append(result)
             write(results, options.out)
     print(table(results))

@@ -1,4 +1,7 @@
-"""Live figures on the pages of the book: the output of the cell becomes an element that ``live.js`` fills."""
+"""Live figures on the pages of the book: the output of a cell becomes an element that ``live.js`` fills.
+
+Sentences with numbers are here as well: what another language would need of them is left out of the page.
+"""
 
 import json
 from pathlib import Path

@@ -40,9 +40,9 @@ def answers(
     picture.
 
     Args:
-        networks: by name, images (batch, channels, height, width) to logits (batch, classes), each made by
-            :func:`~kdutils.models.small.small_cnn` with ``norm="batch"``; left as they are, and shown as they answer
-            in evaluation mode.
+        networks: by name, images (batch, channels, height, width) to logits (batch, classes), with the layers that
+            :func:`~kdutils.models.small.small_cnn` has, in a row; left as they are, and shown as they answer in
+            evaluation mode.
         data: labeled pictures of one or three channels, as the networks take them: in [0, 1], or standardized, and the
             page then standardizes by the same statistics.
         chosen: numbers of the samples among which the reader chooses.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import copy
 import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -87,7 +87,6 @@ class Trial:
         self.data = data
         self.measure = measure
         self.test = test
-        self._only: Callable[[int], Trial] | None = None
         self.options = {"progress": False, **options}
 
     @classmethod
@@ -115,12 +114,16 @@ class Trial:
         for draw in draws:
             require_choice("part", part, draw)
             require_choice("test", test, draw)
-        kept = {seed: {name: draw[name] for name in (part, test)} for seed, draw in enumerate(draws)}
-        return _on(kept, part, objective, test, options)
+        train, held = ({seed: draw[name] for seed, draw in enumerate(draws)} for name in (part, test))
+        return cls(OfDraw(train, objective), OfDraw(train), test=OfDraw(held), **options)
 
     def only(self, seed: int) -> Trial:
         """The same for one seed, without the draws of the others: what a worker is sent."""
-        return self if self._only is None else self._only(seed)
+        one = copy.copy(self)
+        for name in ("objective", "data", "test"):
+            if isinstance(found := getattr(self, name), OfDraw):
+                setattr(one, name, found.only(seed))
+        return one
 
     def __call__(self, seed: int) -> Metrics:
         """Train and measure one seed."""
@@ -130,7 +133,7 @@ class Trial:
                 fit(objective, _of(self.data, seed), seed=seed, **self.options)
             except FloatingPointError as error:
                 raise FloatingPointError(f"seed {seed}: {error}") from error
-            return _measured(self, seed, objective)
+            return self._measured(seed, objective)
 
     def reason(self, seeds: Sequence[int]) -> str | None:
         """Why these seeds cannot be trained together; None if they can."""
@@ -149,7 +152,7 @@ class Trial:
         """
         group = self._group(seeds)
         group.train()
-        return group.measured(functools.partial(_measured, self))
+        return group.measured(self._measured)
 
     def _group(self, seeds: Sequence[int]) -> Group:
         options, seeds = {**OPTIONS, **self.options}, tuple(seeds)
@@ -161,31 +164,26 @@ class Trial:
         with _seeded(seed):
             return Start(seed, self.objective(seed), _of(self.data, seed), torch.get_rng_state())
 
-
-def _on(
-    draws: Mapping[int, Mapping[str, Source]],
-    part: str,
-    objective: Callable[[Source], Objective],
-    test: str,
-    options: Mapping[str, Any],
-) -> Trial:
-    """A trial on parts of draws, by seed."""
-    made = Trial(
-        lambda seed: objective(draws[seed][part]),
-        lambda seed: draws[seed][part],
-        test=lambda seed: draws[seed][test],
-        **options,
-    )
-    made._only = lambda seed: _on({seed: draws[seed]}, part, objective, test, options)
-    return made
+    def _measured(self, seed: int, objective: Objective) -> Metrics:
+        if self.measure is not None:
+            return self.measure(objective.learner)
+        assert self.test is not None
+        return objective.measure(objective.learner, _of(self.test, seed))
 
 
-def _measured(trial: Trial, seed: int, objective: Objective) -> Metrics:
-    """What the learner of a seed is worth."""
-    if trial.measure is not None:
-        return trial.measure(objective.learner)
-    assert trial.test is not None
-    return objective.measure(objective.learner, _of(trial.test, seed))
+class OfDraw:
+    """A function of the seed: a part of the data that was drawn for it, or what ``make`` makes of that part."""
+
+    def __init__(self, parts: Mapping[int, Source], make: Callable[[Source], Any] | None = None) -> None:
+        self.parts, self.make = parts, make
+
+    def __call__(self, seed: int) -> Any:
+        part = self.parts[seed]
+        return part if self.make is None else self.make(part)
+
+    def only(self, seed: int) -> OfDraw:
+        """The same for one seed."""
+        return OfDraw({seed: self.parts[seed]}, self.make)
 
 
 def _of(data: Source | Callable[[int], Source], seed: int) -> Source:

@@ -159,3 +159,15 @@ def test_the_guide_links_to_claims_of_every_part(pages: Pages, chapters: list[st
     links = [link["href"] for link in pages["chapters/which_method.html"].select("article a[href*='#claim-']")]
     assert len(links) > 10
     assert {page.removeprefix("chapters/") for page in chapters} == {link.split("#")[0] for link in links}
+
+
+def test_code_of_a_chapter_of_the_second_edition_does_not_scroll_in_a_wide_window(browser: Any, html: Path) -> None:
+    page = browser.new_page(viewport={"width": 1400, "height": 900}, offline=True)
+    page.goto((html / "chapters/distill/soft_targets.html").as_uri())
+    wide = page.evaluate(
+        "[...document.querySelectorAll('.cell_input pre')].filter(code => code.scrollWidth > code.clientWidth)"
+        ".map(code => code.textContent.slice(0, 80))"
+    )
+    assert page.locator(".cell_input pre").count() > 20
+    assert wide == []
+    page.close()

@@ -17,22 +17,6 @@ from tools.address import PLACEHOLDER
 
 Run = Callable[..., list[str]]
 
-WITHOUT_EXTRAS = """
-try:
-    import kdutils as kd
-except ModuleNotFoundError:  # on Colab: keep the torch and numpy that are there
-    import os
-    from importlib import metadata, util
-
-    address = "git+https://github.com/owner/book"
-    wanted = os.environ.get("KDUTILS_SOURCE", address)
-    there = [n for n in ("torch", "torchvision", "numpy") if util.find_spec(n)]
-    keep = " ".join(f"{name}=={metadata.version(name)}" for name in there)
-    %pip install --quiet "{wanted}" {keep}
-    import kdutils as kd
-print("kdutils", kd.__version__)
-""".strip()
-
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Run:
@@ -79,9 +63,9 @@ def test_the_environment_can_name_another_source(run: Run, monkeypatch):
     assert run()[0].startswith('install --quiet "a folder/of mine" torch==')
 
 
-def test_a_chapter_without_extras_has_the_cell_that_it_always_had():
-    assert setup_cell.source("https://github.com/owner/book") == WITHOUT_EXTRAS
-    assert setup_cell.source("https://github.com/owner/book", []) == WITHOUT_EXTRAS
+def test_a_chapter_without_extras_asks_for_none(run: Run):
+    assert "kdutils[" not in run()[0]
+    assert setup_cell.source(extras=[]) == setup_cell.source()
 
 
 @pytest.mark.parametrize("named", ["", "a folder/of mine", "/a folder/kdutils-1.whl", "git+https://x.org/a/b@main"])
