@@ -68,6 +68,12 @@ class LiveFigure(SphinxDirective):
         return [nodes.raw("", element(found[0]), format="html")]
 
 
+def add_witness(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
+    """Give pages that show a witness function the script that draws it, after ``live.js``."""
+    if doctree and any('<kd-live kind="witness">' in node.astext() for node in doctree.findall(nodes.raw)):
+        app.add_js_file("live_witness.js", priority=501)
+
+
 def setup(app: Sphinx) -> None:
     """Register live figures with Sphinx."""
     app.add_directive("live-figure", LiveFigure)
@@ -75,3 +81,4 @@ def setup(app: Sphinx) -> None:
         if renderer not in load_mime_renders():
             load_mime_renders().append(renderer)
     app.add_js_file("live.js")
+    app.connect("html-page-context", add_witness)

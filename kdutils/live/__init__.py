@@ -7,5 +7,6 @@ GitHub, Colab and paper.
 from kdutils.live.answers import answers
 from kdutils.live.figure import LIVE_MIMETYPE, Live
 from kdutils.live.temperature import temperature
+from kdutils.live.witness import witness
 
-__all__ = ["LIVE_MIMETYPE", "Live", "answers", "temperature"]
+__all__ = ["LIVE_MIMETYPE", "Live", "answers", "temperature", "witness"]

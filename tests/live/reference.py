@@ -59,3 +59,59 @@ def rebuilt(layers: list[dict[str, Any]], images: Tensor) -> Tensor:
         else:
             images = images.relu() if layer["kind"] == "relu" else images.mean(dim=(2, 3))
     return images
+
+
+def relabelings(content: dict[str, Any]) -> list[Tensor]:
+    """Who is in the first group, for each relabeling of a witness figure: the numbers of its members."""
+    bits = np.unpackbits(np.frombuffer(base64.b64decode(content["members"]), np.uint8))
+    points = sum(len(group) for group in content["points"])
+    rows = torch.from_numpy(bits[: content["permutations"] * points]).view(-1, points)
+    return [row.nonzero().flatten() for row in rows]
+
+
+def kernel(a: Tensor, b: Tensor, sigma: float) -> Tensor:
+    distances = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
+    return torch.exp(-(distances**2) / (2 * sigma**2))
+
+
+def two_sample_test(content: dict[str, Any], x: Tensor, y: Tensor, sigma: float) -> dict[str, float]:
+    """MMD² of two groups, equations (3) and (5) of Gretton et al. (2012), and the p-value over the figure's
+    relabelings; float64."""
+
+    pooled = torch.cat([x, y])
+    gram, everyone = kernel(pooled, pooled, sigma), set(range(len(pooled)))
+
+    def unbiased(first: list[int], second: list[int]) -> float:
+        parts = []
+        for group in (first, second):
+            within = gram[group][:, group]
+            parts.append((within.sum() - within.trace()) / (len(group) * (len(group) - 1)))
+        return float(parts[0] + parts[1] - 2 * gram[first][:, second].mean())
+
+    observed = unbiased(list(range(len(x))), list(range(len(x), len(pooled))))
+    slack = content["ties"] * float(gram[~torch.eye(len(pooled), dtype=torch.bool)].mean())
+    reached = 0
+    for members in relabelings(content):
+        rest = sorted(everyone - set(members.tolist()))
+        reached += unbiased(members.tolist(), rest) >= observed - slack
+    biased = kernel(x, x, sigma).mean() + kernel(y, y, sigma).mean() - 2 * kernel(x, y, sigma).mean()
+    return {"unbiased": observed, "biased": float(biased), "p": (1 + reached) / (1 + content["permutations"])}
+
+
+def witness_on_map(content: dict[str, Any], x: Tensor, y: Tensor, sigma: float) -> Tensor:
+    """The witness at the middles of the cells of a figure's map (rows from below, columns)."""
+    left, right, bottom, top = content["extent"]
+    cells = content["grid"]
+    values = []
+    for row in range(cells):
+        for column in range(cells):
+            place = [left + (column + 0.5) / cells * (right - left), bottom + (row + 0.5) / cells * (top - bottom)]
+            values.append(place)
+    places = torch.tensor(values, dtype=torch.float64)
+    return (kernel(places, x, sigma).mean(dim=1) - kernel(places, y, sigma).mean(dim=1)).view(cells, cells)
+
+
+def median_rule(points: Tensor) -> float:
+    """The root of the median squared distance between different points; the lower one of two."""
+    distances = sorted(float((a - b).square().sum()) for i, a in enumerate(points) for b in points[:i])
+    return distances[(len(distances) - 1) // 2] ** 0.5
