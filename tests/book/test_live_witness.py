@@ -1,6 +1,7 @@
 """The witness function in a page: each control is moved in a browser, and the numbers are held against torch's."""
 
 import itertools
+import json
 import re
 import shutil
 from dataclasses import dataclass, field
@@ -28,10 +29,11 @@ html[data-theme=dark] { --pst-color-background: #14181e; --pst-color-text-base: 
 """More of what the theme of the book would say."""
 
 FIGURE = "figure => figure.values"
+VALUES, GROUPS = "figure => JSON.stringify(figure.values)", "figure => JSON.stringify(figure.values.groups)"
 PIXELS = """canvas => {
     const copy = document.createElement('canvas').getContext('2d', {willReadFrequently: true})
     copy.drawImage(canvas, 0, 0)
-    return [...copy.getImageData(0, 0, canvas.width, canvas.height).data]
+    return `[${copy.getImageData(0, 0, canvas.width, canvas.height).data}]`
 }"""
 
 
@@ -57,15 +59,15 @@ class Witness:
         self.originals = [torch.tensor(group, dtype=torch.float64) for group in self.content["points"]]
 
     def groups(self) -> list[Tensor]:
-        return [torch.tensor(group, dtype=torch.float64) for group in self.figure.evaluate(FIGURE)["groups"]]
+        return [torch.tensor(group, dtype=torch.float64) for group in json.loads(self.figure.evaluate(GROUPS))]
 
     def press(self, name: str) -> None:
         self.figure.get_by_role("button", name=name).click()
 
-    def at(self, place: Tensor) -> tuple[float, float]:
+    def at(self, place: Tensor, box: dict[str, float] | None = None) -> tuple[float, float]:
         """Where a place of the plane is on the screen."""
         left, right, bottom, top = self.content["extent"]
-        box = self.panel.bounding_box()
+        box = box or self.panel.bounding_box()
         across, up = (float(place[0]) - left) / (right - left), (float(place[1]) - bottom) / (top - bottom)
         return box["x"] + across * box["width"], box["y"] + (1 - up) * box["height"]
 
@@ -76,7 +78,7 @@ class Witness:
 
     def check(self) -> dict[str, Any]:
         """Hold what the page shows now against torch; its values."""
-        values: dict[str, Any] = self.figure.evaluate(FIGURE)
+        values: dict[str, Any] = json.loads(self.figure.evaluate(VALUES))
         x, y = self.groups()
         sigma, cells = values["sigma"], self.content["grid"]
         wanted = two_sample_test(self.content, x, y, sigma)
@@ -106,12 +108,13 @@ class Witness:
             const box = mark.getBoundingClientRect()
             return [box.x + box.width / 2, box.y + box.height / 2]
         })"""
+        box = self.panel.bounding_box()
         groups = ((x, "circle.kd-p", "g.kd-p path"), (y, "rect.kd-q", "g.kd-q path"))
         for points, marks, cross in groups:
-            wanted = torch.tensor([self.at(place) for place in [*points, points.mean(dim=0)]])
+            wanted = torch.tensor([self.at(place, box) for place in [*points, points.mean(dim=0)]])
             found = [self.figure.locator(selector).evaluate_all(middles) for selector in (marks, cross)]
             torch.testing.assert_close(torch.tensor(found[0] + found[1]), wanted, atol=0.2, rtol=0)
-        pixels = self.figure.locator("canvas").evaluate(PIXELS)
+        pixels = json.loads(self.figure.locator("canvas").evaluate(PIXELS))
         image = torch.tensor(pixels).view(*on_map.shape, 4).flip(0)  # the highest row comes first in an image
         strong = image[..., 3] > 20
         assert strong.any()
@@ -126,7 +129,7 @@ class Witness:
 
     def says_it(self) -> None:
         """Hold the sentence that is read out against what is shown."""
-        values, said = self.figure.evaluate(FIGURE), self.said().replace("\N{MINUS SIGN}", "-")
+        values, said = json.loads(self.figure.evaluate(VALUES)), self.said().replace("\N{MINUS SIGN}", "-")
         found = re.search(
             r"MMD² is (-?[\d.]+)\. Of (\d+) random relabelings, (none|\d+) reach(?:es)? it, so p = ([\d.]+):", said
         )
