@@ -17,7 +17,7 @@ import kdutils as kd
 from tests.book.conftest import DESK, OVERFLOW, PHONE
 from tests.book.test_live import AGREE, LARGEST, figures
 from tests.book.test_live_answers import PAGE, THEME, WIDTHS
-from tests.live.reference import median_rule, two_sample_test, witness_on_map
+from tests.live.reference import median_rule, relabelings, two_sample_test, witness_on_map
 from tools.address import ROOT
 from tools.live_page import element
 
@@ -266,6 +266,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, di
         "other": kd.live.witness(
             30 * x[:7], 30 * y[:12], 20.0, 99, 1, (-110.0, 190.0, -150.0, 150.0), ("old", "<new>")
         ),
+        "ties": kd.live.witness(x[:3] / 3, x[:3] / 3 + torch.tensor([1.9, 0.0])),
     }
     found = {}
     for name, figure in made.items():
@@ -293,6 +294,15 @@ def test_a_page_gives_the_statistics_of_torch_whatever_is_moved(
     print(
         f"{name}, {width}: largest differences to torch", {key: f"{value:.1e}" for key, value in moved.largest.items()}
     )
+    page.close()
+
+
+def test_relabelings_that_tie_with_the_groups_as_they_are_count(browser: Any, opened: Any) -> None:
+    path, content = opened["ties"]
+    page = browser.new_page(viewport=DESK, offline=True)
+    page.goto(path.as_uri())
+    tied = sum(row.tolist() in ([0, 1, 2], [3, 4, 5]) for row in relabelings(content))
+    assert Witness(page.locator("kd-live"), content).check()["reached"] == tied > 5
     page.close()
 
 
