@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from kdutils.checks import UNIT
 from kdutils.models.parts import Classifier, require_counts
@@ -70,8 +71,6 @@ def preprocess(images: Tensor, size: int = 224) -> Tensor:
     Raises:
         ValueError: for another shape, values outside [0, 1], or another size.
     """
-    from torchvision.transforms.v2 import functional as image  # slow to import, and rarely needed
-
     if images.ndim != 4 or images.shape[1] not in (1, 3) or not images.is_floating_point():
         raise ValueError(
             f"images must be floats of shape (batch, 1 or 3, height, width); got {tuple(images.shape)}, {images.dtype}"
@@ -81,8 +80,17 @@ def preprocess(images: Tensor, size: int = 224) -> Tensor:
         raise ValueError(f"images must have values in [0, 1], not standardized ones; got {low:.3g} to {high:.3g}")
     if size < STRIDE or size % STRIDE:
         raise ValueError(f"size must be a multiple of {STRIDE}; got {size}")
-    images = image.center_crop(image.resize(images, [size], antialias=True), [size, size])
+    images = _middle(images, size)
     return ((255 * images.expand(-1, 3, -1, -1) - 127) / 128).contiguous(memory_format=torch.channels_last)
+
+
+def _middle(images: Tensor, size: int) -> Tensor:
+    """The shorter side resized to ``size``, and the middle: torchvision's two transforms, which take 2 s to import."""
+    height, width = images.shape[-2:]
+    sides = [int(size * side / min(height, width)) for side in (height, width)]
+    images = functional.interpolate(images, sides, mode="bilinear", antialias=True)
+    top, left = (round((side - size) / 2) for side in sides)
+    return images[..., top : top + size, left : left + size]
 
 
 def imagenet_classes() -> tuple[str, ...]:

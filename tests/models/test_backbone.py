@@ -146,3 +146,13 @@ def test_padding_is_right_at_smaller_multiples_of_32(backbone):
     images = models.preprocess(torch.rand(1, 3, 96, 96), size=96)
     with torch.no_grad():
         torch.testing.assert_close(backbone.body(images), flexible.eval()(images))
+
+
+@pytest.mark.parametrize("shape", [(72, 72), (60, 97), (131, 64), (427, 640), (33, 32)])
+@pytest.mark.parametrize("size", [32, 96])
+def test_images_are_resized_and_cut_as_torchvision_does(shape, size):
+    from torchvision.transforms.v2 import functional as image
+
+    images = torch.rand(2, 3, *shape)
+    theirs = image.center_crop(image.resize(images, [size], antialias=True), [size, size])
+    assert torch.equal(models.preprocess(images, size), (255 * theirs - 127) / 128)
