@@ -27,13 +27,16 @@ from kdutils.training.teachers import Following, Frozen, Recorded
 from kdutils.training.together import Trial
 
 if TYPE_CHECKING:
-    from kdutils import data, distill, live, measure, models, plot, transfer
+    from kdutils import adapt, data, distill, live, measure, models, plot, transfer
     from kdutils.evidence import results
 
 __version__ = "0.1.0"
 
 _LAZY = {
-    **{name: f"kdutils.{name}" for name in ("data", "distill", "live", "measure", "models", "plot", "transfer")},
+    **{
+        name: f"kdutils.{name}"
+        for name in ("adapt", "data", "distill", "live", "measure", "models", "plot", "transfer")
+    },
     "results": "kdutils.evidence.results",
 }
 
@@ -52,6 +55,7 @@ __all__ = [
     "Supervised",
     "Table",
     "Trial",
+    "adapt",
     "check",
     "claim",
     "compare",
