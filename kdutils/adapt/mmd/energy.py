@@ -39,7 +39,7 @@ def energy_distance(x: Tensor, y: Tensor, estimator: str = "unbiased", block: in
     .. math:: 2\,\mathbb{E}\lVert X - Y \rVert - \mathbb{E}\lVert X - X' \rVert - \mathbb{E}\lVert Y - Y' \rVert
 
     It is twice the MMD² of the kernel ½ (‖x‖ + ‖y‖ − ‖x − y‖), the one that the distance induces. In one dimension the
-    biased one is the square of :func:`scipy.stats.energy_distance`.
+    biased one is the square of ``scipy.stats.energy_distance``.
 
     Args:
         x: (n, d) features; receives a gradient.

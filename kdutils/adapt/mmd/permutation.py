@@ -144,9 +144,9 @@ def unbiased_statistics(z: Tensor, kernel: Kernel, members: Tensor, n: int) -> t
         values = kernel.value_(z[rows, : rows.stop].clone())
         own = values[:, rows.start :]
         own.fill_diagonal_(0).mul_(0.5)  # its pairs stand there twice, all others once
-        squares += values.square().sum() + own.square().sum()
-        if group > 1:
-            values = values.view(-1, group, rows.stop // group, group).sum((1, 3))
+        squares += torch.dot(values.view(-1), values.view(-1)) + own.square().sum()
+        if group > 1:  # rows first, which is fast
+            values = values.view(-1, group, rows.stop).sum(1).view(-1, rows.stop // group, group).sum(2)
         first, last = rows.start // group, rows.stop // group
         inside += (members[first:last] * (values @ members[:last])).sum(0)
         sums[first:last] += values.sum(1)
@@ -175,8 +175,8 @@ def bandwidths(distances: Tensor) -> list[float]:
     Args:
         distances: (N, N) squared.
     """
-    pairs = distances[torch.ones_like(distances, dtype=torch.bool).tril_(-1)]
-    positive = pairs[pairs > 0]
+    pairs = torch.cat([row[:number] for number, row in enumerate(distances)])  # a mask of (N, N) is slower
+    positive = pairs if pairs.min() > 0 else pairs[pairs > 0]
     if not len(positive):
         raise ValueError('kernel="aggregate" wants samples that differ; all rows of x and y are equal')
     low, high = (
