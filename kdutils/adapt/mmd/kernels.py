@@ -32,6 +32,11 @@ class Kernel:
     of_distance: ClassVar[bool]
     centers: ClassVar[bool]
 
+    def __str__(self) -> str:
+        """Name and numbers, short."""
+        numbers = (f"{value:.4g}" if isinstance(value, float) else str(value) for value in vars(self).values())
+        return f"{type(self).__name__}({', '.join(numbers)})"
+
     def fitted(self, x: Tensor, y: Tensor) -> Kernel:
         """This kernel with numbers in place of a rule, such as the median, that the samples (n, d), (m, d) decide."""
         return self

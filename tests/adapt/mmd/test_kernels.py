@@ -117,3 +117,9 @@ def test_a_kernel_is_asked_for_by_name_too():
     assert {name: as_kernel(name) for name in kinds} == kinds
     assert as_kernel(kinds["gaussian"]) is kinds["gaussian"]
     assert Gaussian(np.float64(2.0)) == Gaussian(2.0)
+
+
+def test_a_kernel_is_printed_with_its_name_and_few_digits():
+    assert str(Gaussian(31.785333631755876)) == "Gaussian(31.79)"
+    assert str(Gaussian()) == "Gaussian(median)"
+    assert str(Polynomial(3)) == "Polynomial(3, 1, None)"
