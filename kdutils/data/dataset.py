@@ -165,4 +165,4 @@ class Dataset(Samples):
         there = {key: value for key, value in tensors.items() if value is not None}
         for index in indices:
             rows = index.to(self.device, non_blocking=True)
-            yield {key: value[rows] for key, value in there.items()}
+            yield {key: value.index_select(0, rows) for key, value in there.items()}  # faster than value[rows]
