@@ -9,7 +9,9 @@ from kdutils.evidence.effect import Effect
 
 __all__ = ["PERCENT", "Estimate"]
 
-PERCENT = frozenset({"accuracy", "training accuracy", "validation accuracy", "agreement", "calibration error"})
+PERCENT = frozenset(
+    {"accuracy", "training accuracy", "validation accuracy", "agreement", "calibration error", "share of alarms"}
+)
 """Metrics that are fractions and are shown as percentages; their differences as percentage points."""
 
 
