@@ -14,7 +14,7 @@ from bs4 import BeautifulSoup
 from torch import Tensor
 
 import kdutils as kd
-from tests.book.conftest import DESK, OVERFLOW, PHONE
+from tests.book.conftest import DESK, OVERFLOW, PHONE, SETTLED
 from tests.book.test_live import AGREE, LARGEST, figures
 from tests.book.test_live_answers import PAGE, THEME, WIDTHS
 from tests.live.reference import median_rule, relabelings, two_sample_test, witness_on_map
@@ -396,5 +396,7 @@ def test_the_figures_of_the_book_are_moved_too(browser: Any, html: Path, pages: 
     for (name, number, content), width in itertools.product(figures(pages, "witness"), WIDTHS.values()):
         page = browser.new_page(viewport=width, offline=True)
         page.goto((html / name).as_uri())
+        page.add_style_tag(content="html { scroll-behavior: auto !important }")  # places are compared while it stands
+        page.evaluate(SETTLED)
         Witness(page.locator("kd-live").nth(number), content).move_everything()
         page.close()

@@ -45,8 +45,10 @@ class MMDTest:
     def __str__(self) -> str:
         verdict = "the distributions differ" if self.rejected else "no difference was found"
         sign = "≤" if self.rejected else ">"
-        numbers = f"p = {self.p_value:.3g} {sign} {self.level:g}, statistic {self.statistic:.4g}"
-        return f"MMD test: {verdict} ({numbers}, {self.permutations} permutations, kernel {self.kernel})"
+        return (
+            f"MMD test: {verdict} (p = {self.p_value:.3g} {sign} {self.level:g}; "
+            f"{self.permutations} permutations, {self.kernel})"
+        )
 
 
 def mmd_test(
@@ -90,9 +92,9 @@ def mmd_test(
             range; if the permutations, or the different splits that there are, are too few to reach the level; or if
             the rows are all equal and the bandwidth is to come from them.
 
-    Source: Gretton et al. (2012), JMLR 13; aggregation (MMD-FUSE): Biggs, Schrab and Gretton (2023), arXiv:2306.08777,
-    sections 4 and 5; p-value: Phipson and Smyth (2010), arXiv:1603.05766; groups: Domingo-Enrich, Dwivedi and Mackey
-    (2025), arXiv:2502.07672.
+    Source: Gretton et al. (2012), JMLR 13; aggregation, a variant of MMD-FUSE with Gaussian kernels only: Biggs,
+    Schrab and Gretton (2023), arXiv:2306.08777; p-value: Phipson and Smyth (2010), arXiv:1603.05766; groups:
+    Domingo-Enrich, Dwivedi and Mackey (2025), arXiv:2502.07672.
     """
     x, y = two_samples(x.detach(), y.detach(), least=2)
     _require_reachable(len(x), len(y), permutations, level, group)
