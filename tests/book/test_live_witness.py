@@ -104,20 +104,23 @@ class Witness:
 
     def drawn_where_it_is(self, x: Tensor, y: Tensor, on_map: Tensor) -> None:
         """Points, crosses and the colors of the map are where they should be."""
-        middles = """marks => marks.map(mark => {
-            const box = mark.getBoundingClientRect()
-            return [box.x + box.width / 2, box.y + box.height / 2]
-        })"""
-        box = self.panel.bounding_box()
+        seen = """(figure, selectors) => {
+            const {x, y, width, height} = figure.querySelector('svg').getBoundingClientRect()
+            const middle = mark => {
+                const box = mark.getBoundingClientRect()
+                return [box.x + box.width / 2, box.y + box.height / 2]
+            }
+            const marks = selectors.flatMap(selector => [...figure.querySelectorAll(selector)])
+            return {box: {x, y, width, height}, middles: marks.map(middle)}
+        }"""  # at once, because a page may scroll between two looks
         groups = ((x, "circle.kd-p", "g.kd-p path"), (y, "rect.kd-q", "g.kd-q path"))
-        for points, marks, cross in groups:
-            wanted = torch.tensor([self.at(place, box) for place in [*points, points.mean(dim=0)]])
-            found = [self.figure.locator(selector).evaluate_all(middles) for selector in (marks, cross)]
-            torch.testing.assert_close(torch.tensor(found[0] + found[1]), wanted, atol=0.2, rtol=0)
+        for points, *selectors in groups:
+            found = self.figure.evaluate(seen, selectors)
+            wanted = torch.tensor([self.at(place, found["box"]) for place in [*points, points.mean(dim=0)]])
+            torch.testing.assert_close(torch.tensor(found["middles"]), wanted, atol=0.2, rtol=0)
         pixels = json.loads(self.figure.locator("canvas").evaluate(PIXELS))
         image = torch.tensor(pixels).view(*on_map.shape, 4).flip(0)  # the highest row comes first in an image
         strong = image[..., 3] > 20
-        assert strong.any()
         assert torch.equal((image[..., 2] > image[..., 0])[strong], (on_map > 0)[strong])
         alpha = 255 * self.content["shade"] * on_map.abs().sqrt()
         torch.testing.assert_close(image[..., 3].double(), alpha, atol=0.6, rtol=0)
