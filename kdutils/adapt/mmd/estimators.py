@@ -6,7 +6,7 @@ from torch import Tensor
 
 from kdutils.adapt.mmd.blocks import kernel_of_rows, row_sums
 from kdutils.adapt.mmd.kernels import Kernel, as_kernel
-from kdutils.adapt.mmd.samples import full_precision, two_samples
+from kdutils.adapt.mmd.samples import common_mean, full_precision, two_samples
 from kdutils.checks import require_choice, require_count
 
 __all__ = ["mmd2", "mmd2_linear_error"]
@@ -96,7 +96,7 @@ def centered(x: Tensor, y: Tensor, kernel: Kernel) -> tuple[Tensor, Tensor]:
     """The samples around their common mean, if the kernel's MMD² is the same there; the mean gets no gradient."""
     if not kernel.centers:
         return x, y
-    mean = (x.detach().sum(0) + y.detach().sum(0)) / (len(x) + len(y))
+    mean = common_mean(x, y)
     return x - mean, y - mean
 
 

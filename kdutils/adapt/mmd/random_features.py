@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from kdutils.adapt.mmd.samples import full_precision, two_samples
+from kdutils.adapt.mmd.samples import common_mean, full_precision, two_samples
 from kdutils.checks import require_count, require_positive
 from kdutils.evidence.seeds import fresh
 from kdutils.precision import in_float32
@@ -71,5 +71,5 @@ class RandomFeatures(nn.Module):
         x, y = two_samples(x, y)
         if x.shape[1] != len(self.frequencies):
             raise ValueError(f"x must have {len(self.frequencies)} features, as W does; got {tuple(x.shape)}")
-        mean = (x.detach().sum(0) + y.detach().sum(0)) / (len(x) + len(y))  # small angles lose no digits
+        mean = common_mean(x, y)  # small angles lose no digits
         return (self(x - mean).mean(0) - self(y - mean).mean(0)).square().sum()

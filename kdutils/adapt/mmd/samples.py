@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kdutils.precision import in_float32
 
-__all__ = ["full_precision", "two_samples"]
+__all__ = ["common_mean", "full_precision", "two_samples"]
 
 
 def two_samples(x: Tensor, y: Tensor, least: int = 1, names: tuple[str, str] = ("x", "y")) -> tuple[Tensor, Tensor]:
@@ -46,3 +46,8 @@ def two_samples(x: Tensor, y: Tensor, least: int = 1, names: tuple[str, str] = (
 def full_precision(sample: Tensor) -> contextlib.AbstractContextManager:
     """A context without automatic mixed precision, whose half-precision products are too coarse for distances."""
     return torch.autocast(sample.device.type, enabled=False)
+
+
+def common_mean(x: Tensor, y: Tensor) -> Tensor:
+    """The mean (d,) of all rows of both samples, without a gradient: around it, rounding is least."""
+    return (x.detach().sum(0) + y.detach().sum(0)) / (len(x) + len(y))

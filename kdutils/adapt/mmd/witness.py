@@ -6,7 +6,7 @@ from torch import Tensor
 
 from kdutils.adapt.mmd.blocks import row_sums
 from kdutils.adapt.mmd.kernels import Kernel, as_kernel
-from kdutils.adapt.mmd.samples import two_samples
+from kdutils.adapt.mmd.samples import common_mean, two_samples
 
 __all__ = ["witness"]
 
@@ -39,7 +39,7 @@ def witness(
     y = y.to(x.dtype)
     kernel = as_kernel(kernel).fitted(x, y)
     if kernel.of_distance:  # the others depend on the origin
-        mean = (x.detach().sum(0) + y.detach().sum(0)) / (len(x) + len(y))
+        mean = common_mean(x, y)
         points, x, y = points - mean, x - mean, y - mean
     near_x = row_sums(points, x, kernel, block) / len(x)
     return (near_x - row_sums(points, y, kernel, block) / len(y)).to(points.dtype)
