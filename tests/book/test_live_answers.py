@@ -4,7 +4,6 @@ import base64
 import io
 import itertools
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,27 +15,10 @@ from bs4 import BeautifulSoup
 from PIL import Image
 
 import kdutils as kd
-from tests.book.conftest import DESK, OVERFLOW, PHONE
-from tests.book.test_live import AGREE, LARGEST, figures
+from tests.book.alone import WIDTHS, Pages, assert_accessible, in_the_book, opened, written
+from tests.book.conftest import PHONE
+from tests.book.test_live import AGREE
 from tests.live.reference import read, rebuilt, trained_like
-from tools.address import ROOT
-from tools.live_page import element
-
-PAGE = """<!doctype html>
-<html lang="en" data-theme="light"><head><meta charset="utf-8"><title>A figure to move</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
-  content="default-src 'none'; script-src file:; style-src file:; img-src data:">
-<link rel="stylesheet" href="book.css"><link rel="stylesheet" href="theme.css"><script src="live.js"></script></head>
-<body><main class="bd-article"><h1>A figure</h1>{figure}</main></body></html>
-"""
-THEME = """
-body { margin: 1rem; font-family: sans-serif; background: #fff; color: #222832; --pst-color-text-muted: #48566b }
-html[data-theme=dark] body { background: #14181e; color: #ced6dd; --pst-color-text-muted: #9ca4af }
-"""
-"""What the theme of the book would say."""
-
-WIDTHS = {"phone": PHONE, "desk": DESK}
 
 
 @dataclass
@@ -189,12 +171,8 @@ def data(channels: int) -> kd.Dataset:
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, dict[str, Any]]]:
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Pages:
     """Pages that have a figure in color and one in gray, and what the figures were made from."""
-    folder = tmp_path_factory.mktemp("live")
-    for name in ("live.js", "book.css"):
-        shutil.copy(ROOT / "tools" / "static" / name, folder)
-    (folder / "theme.css").write_text(THEME, encoding="utf-8")
     color, gray = data(3).standardized(), data(1)
     networks = {
         name: trained_like(seed, color.images, classes=15, channels=3)
@@ -205,90 +183,62 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, di
         "color": kd.live.answers(networks, color, [0, 1], given={"teacher": logits}, names=["fox", "<cat>"]),
         "gray": kd.live.answers({"deep": trained_like(0, gray.images, classes=15, depth=4, width=6)}, gray, [2], top=5),
     }
-    found = {}
-    for name, figure in made.items():
-        text = element({"kind": figure.kind, "content": figure.content})
-        assert len(text.encode()) < LARGEST["answers"]
-        (folder / f"{name}.html").write_text(PAGE.replace("{figure}", text), encoding="utf-8")
-        found[name] = (folder / f"{name}.html", dict(figure.content))
-    return found
+    return written(tmp_path_factory.mktemp("live"), made)
 
 
 @pytest.mark.parametrize(("name", "width"), list(itertools.product(("color", "gray"), WIDTHS)))
 def test_networks_in_a_page_give_the_logits_of_torch_whatever_is_moved(
-    browser: Any, opened: Any, name: str, width: str, record_property: Any
+    browser: Any, shown: Any, name: str, width: str, record_property: Any
 ) -> None:
-    path, content = opened[name]
-    page, noted = browser.new_page(viewport=WIDTHS[width], offline=True), []
-    page.on("pageerror", lambda error: noted.append(str(error)))
-    page.on("console", lambda line: noted.append(line.text))
-    page.goto(path.as_uri())
-    moved = Answers(page.locator("kd-live"), content)
-    moved.move_everything()
-    assert noted == []  # the policy of the page, which allows no inline script or style, was not violated either
-    record_property("largest difference to torch", moved.largest)
-    print(f"{name}, {width}: largest difference to torch {moved.largest:.1e}")
-    page.close()
+    path, content = shown[name]
+    with opened(browser, path, viewport=WIDTHS[width]) as page:
+        moved = Answers(page.locator("kd-live"), content)
+        moved.move_everything()
+        record_property("largest difference to torch", moved.largest)
+        print(f"{name}, {width}: largest difference to torch {moved.largest:.1e}")
 
 
-def test_a_finger_paints_and_the_page_does_not_scroll(browser: Any, opened: Any) -> None:
-    path, content = opened["color"]
-    page = browser.new_page(viewport=PHONE, offline=True, has_touch=True)
-    page.goto(path.as_uri())
-    moved = Answers(page.locator("kd-live"), content)
-    moved.canvas.scroll_into_view_if_needed()
-    page.touchscreen.tap(*moved.at(10, 10))
-    changed = (moved.check() != moved.originals[0]).any(dim=0).nonzero()
-    assert changed.min(dim=0).values.tolist() == [9, 9]
-    assert changed.max(dim=0).values.tolist() == [11, 11]
-    moved.says_it()
-    assert moved.canvas.evaluate("canvas => getComputedStyle(canvas).touchAction") == "none"
-    page.close()
+def test_a_finger_paints_and_the_page_does_not_scroll(browser: Any, shown: Any) -> None:
+    path, content = shown["color"]
+    with opened(browser, path, viewport=PHONE, has_touch=True) as page:
+        moved = Answers(page.locator("kd-live"), content)
+        moved.canvas.scroll_into_view_if_needed()
+        page.touchscreen.tap(*moved.at(10, 10))
+        changed = (moved.check() != moved.originals[0]).any(dim=0).nonzero()
+        assert changed.min(dim=0).values.tolist() == [9, 9]
+        assert changed.max(dim=0).values.tolist() == [11, 11]
+        moved.says_it()
+        assert moved.canvas.evaluate("canvas => getComputedStyle(canvas).touchAction") == "none"
 
 
-def test_the_brush_is_seen_by_those_who_paint_with_the_keyboard(browser: Any, opened: Any) -> None:
-    path, content = opened["color"]
-    page = browser.new_page(viewport=DESK, offline=True)
-    page.goto(path.as_uri())
-    moved = Answers(page.locator("kd-live"), content)
-    brush = page.locator(".kd-brush")
-    assert not brush.is_visible()
-    page.get_by_role("radio", name="red").focus()
-    page.keyboard.press("Shift+Tab")
-    assert moved.canvas.evaluate("canvas => canvas === document.activeElement")
-    assert brush.is_visible()
-    before = brush.bounding_box()
-    page.keyboard.press("ArrowLeft")
-    assert before["x"] - brush.bounding_box()["x"] == pytest.approx(7, abs=0.1)
-    page.close()
+def test_the_brush_is_seen_by_those_who_paint_with_the_keyboard(browser: Any, shown: Any) -> None:
+    path, content = shown["color"]
+    with opened(browser, path) as page:
+        moved = Answers(page.locator("kd-live"), content)
+        brush = page.locator(".kd-brush")
+        assert not brush.is_visible()
+        page.get_by_role("radio", name="red").focus()
+        page.keyboard.press("Shift+Tab")
+        assert moved.canvas.evaluate("canvas => canvas === document.activeElement")
+        assert brush.is_visible()
+        before = brush.bounding_box()
+        page.keyboard.press("ArrowLeft")
+        assert before["x"] - brush.bounding_box()["x"] == pytest.approx(7, abs=0.1)
 
 
 @pytest.mark.parametrize(("name", "width"), list(itertools.product(("color", "gray"), WIDTHS)))
 def test_controls_have_names_colors_stand_out_and_nothing_is_too_wide(
-    browser: Any, opened: Any, name: str, width: str
+    browser: Any, shown: Any, name: str, width: str
 ) -> None:
-    axe = pytest.importorskip("axe_playwright_python.base")
-    path, content = opened[name]
-    page = browser.new_page(viewport=WIDTHS[width], offline=True)
-    page.goto(path.as_uri())
-    moved = Answers(page.locator("kd-live"), content)
-    page.get_by_role("radio", name=f"{content['samples'][0]['name']} (").focus()
-    assert page.get_by_role("application", name="arrow keys move the brush, Space or Enter paints").count() == 1
-    moved.paint_by_mouse()
-    page.evaluate(axe.AXE_SCRIPT)
-    for theme in ("light", "dark"):
-        page.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
-        found = page.evaluate("() => axe.run({resultTypes: ['violations']})")  # all rules
-        assert [(problem["id"], [node["html"] for node in problem["nodes"]]) for problem in found["violations"]] == []
-    seen = page.evaluate(OVERFLOW)
-    assert seen["page"] <= 0
-    assert seen["parts"] == []
-    page.close()
+    path, content = shown[name]
+    with opened(browser, path, silent=False, viewport=WIDTHS[width]) as page:  # axe writes styles of its own
+        moved = Answers(page.locator("kd-live"), content)
+        page.get_by_role("radio", name=f"{content['samples'][0]['name']} (").focus()
+        assert page.get_by_role("application", name="arrow keys move the brush, Space or Enter paints").count() == 1
+        moved.paint_by_mouse()
+        assert_accessible(page)
 
 
 def test_the_figures_of_the_book_are_moved_too(browser: Any, html: Path, pages: dict[str, BeautifulSoup]) -> None:
-    for (name, number, content), width in itertools.product(figures(pages, "answers"), WIDTHS.values()):
-        page = browser.new_page(viewport=width, offline=True)
-        page.goto((html / name).as_uri())
-        Answers(page.locator("kd-live").nth(number), content).move_everything()
-        page.close()
+    for figure, content in in_the_book(browser, html, pages, "answers"):
+        Answers(figure, content).move_everything()

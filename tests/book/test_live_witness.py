@@ -3,7 +3,6 @@
 import itertools
 import json
 import re
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,11 @@ from bs4 import BeautifulSoup
 from torch import Tensor
 
 import kdutils as kd
-from tests.book.conftest import DESK, OVERFLOW, PHONE, SETTLED
-from tests.book.test_live import AGREE, LARGEST, figures
-from tests.book.test_live_answers import PAGE, THEME, WIDTHS
+from tests.book.alone import WIDTHS, Pages, assert_accessible, in_the_book, opened, written
+from tests.book.conftest import PHONE
+from tests.book.test_live import AGREE
 from tests.live.reference import median_rule, relabelings, two_sample_test, witness_on_map
-from tools.address import ROOT
-from tools.live_page import element
 
-SCRIPT = '<script src="live.js"></script>'
 COLORS = """
 :root { --pst-color-background: #fff; --pst-color-text-base: #222832 }
 html[data-theme=dark] { --pst-color-background: #14181e; --pst-color-text-base: #ced6dd }
@@ -255,12 +251,8 @@ class Witness:
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, dict[str, Any]]]:
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Pages:
     """Pages with a figure, and what the figures were made from."""
-    folder = tmp_path_factory.mktemp("live")
-    for name in ("live.js", "live_witness.js", "book.css"):
-        shutil.copy(ROOT / "tools" / "static" / name, folder)
-    (folder / "theme.css").write_text(THEME + COLORS, encoding="utf-8")
     draw = torch.Generator().manual_seed(0)
     x = torch.randn(20, 2, generator=draw)
     y = torch.randn(20, 2, generator=draw) * torch.tensor([1.0, 0.5]) + torch.tensor([1.8, 0.8])
@@ -271,135 +263,101 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, di
         ),
         "ties": kd.live.witness(x[:3] / 3, x[:3] / 3 + torch.tensor([1.9, 0.0])),
     }
-    found = {}
-    for name, figure in made.items():
-        text = element({"kind": figure.kind, "content": figure.content})
-        assert len(text.encode()) < LARGEST["witness"]
-        page = PAGE.replace(SCRIPT, SCRIPT + SCRIPT.replace("live", "live_witness")).replace("{figure}", text)
-        (folder / f"{name}.html").write_text(page, encoding="utf-8")
-        found[name] = (folder / f"{name}.html", dict(figure.content))
-    return found
+    return written(tmp_path_factory.mktemp("live"), made, ("live.js", "live_witness.js"), COLORS)
 
 
 @pytest.mark.parametrize(("name", "width"), list(itertools.product(("usual", "other"), WIDTHS)))
 def test_a_page_gives_the_statistics_of_torch_whatever_is_moved(
-    browser: Any, opened: Any, name: str, width: str, record_property: Any
+    browser: Any, shown: Any, name: str, width: str, record_property: Any
 ) -> None:
-    path, content = opened[name]
-    page, noted = browser.new_page(viewport=WIDTHS[width], offline=True), []
-    page.on("pageerror", lambda error: noted.append(str(error)))
-    page.on("console", lambda line: noted.append(line.text))
-    page.goto(path.as_uri())
-    moved = Witness(page.locator("kd-live"), content)
-    moved.move_everything()
-    assert noted == []  # the policy of the page, which allows no inline script or style, was not violated either
-    record_property("largest differences to torch", moved.largest)
-    print(
-        f"{name}, {width}: largest differences to torch", {key: f"{value:.1e}" for key, value in moved.largest.items()}
-    )
-    page.close()
+    path, content = shown[name]
+    with opened(browser, path, viewport=WIDTHS[width]) as page:
+        moved = Witness(page.locator("kd-live"), content)
+        moved.move_everything()
+        record_property("largest differences to torch", moved.largest)
+        print(
+            f"{name}, {width}: largest differences to torch",
+            {key: f"{value:.1e}" for key, value in moved.largest.items()},
+        )
 
 
-def test_relabelings_that_tie_with_the_groups_as_they_are_count(browser: Any, opened: Any) -> None:
-    path, content = opened["ties"]
-    page = browser.new_page(viewport=DESK, offline=True)
-    page.goto(path.as_uri())
-    tied = sum(row.tolist() in ([0, 1, 2], [3, 4, 5]) for row in relabelings(content))
-    assert Witness(page.locator("kd-live"), content).check()["reached"] == tied > 5
-    page.close()
+def test_relabelings_that_tie_with_the_groups_as_they_are_count(browser: Any, shown: Any) -> None:
+    path, content = shown["ties"]
+    with opened(browser, path) as page:
+        tied = sum(row.tolist() in ([0, 1, 2], [3, 4, 5]) for row in relabelings(content))
+        assert Witness(page.locator("kd-live"), content).check()["reached"] == tied > 5
 
 
-def test_a_finger_drags_a_point_and_the_page_does_not_scroll(browser: Any, opened: Any) -> None:
-    path, content = opened["usual"]
-    page = browser.new_page(viewport=PHONE, offline=True, has_touch=True)
-    page.goto(path.as_uri())
-    moved = Witness(page.locator("kd-live"), content)
-    moved.panel.scroll_into_view_if_needed()
-    scrolled = page.evaluate("scrollY")
-    place = int((moved.originals[0] - moved.originals[0].mean(dim=0)).norm(dim=1).argmax())
-    finger = page.context.new_cdp_session(page)
-    start = moved.at(moved.originals[0][place])
-    for kind, shift in (("touchStart", 0), ("touchMove", 30), ("touchMove", 60)):
-        points = [{"x": start[0], "y": start[1] - shift}]
-        finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
-    finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
-    after = moved.groups()[0][place]
-    wanted = start[0], start[1] - 60
-    assert moved.at(after) == pytest.approx(wanted, abs=1.5)
-    moved.check()
-    assert page.evaluate("scrollY") == scrolled
-    panel = ".kd-plane, .kd-plane *"
-    assert moved.panel.evaluate("panel => getComputedStyle(panel).touchAction") == "none"
-    others = f"[...document.querySelectorAll('kd-live, kd-live *:not({panel})')]"
-    actions = page.evaluate(f"() => {others}.map(part => getComputedStyle(part).touchAction)")
-    assert "none" not in actions
-    page.close()
+def test_a_finger_drags_a_point_and_the_page_does_not_scroll(browser: Any, shown: Any) -> None:
+    path, content = shown["usual"]
+    with opened(browser, path, viewport=PHONE, has_touch=True) as page:
+        moved = Witness(page.locator("kd-live"), content)
+        moved.panel.scroll_into_view_if_needed()
+        scrolled = page.evaluate("scrollY")
+        place = int((moved.originals[0] - moved.originals[0].mean(dim=0)).norm(dim=1).argmax())
+        finger = page.context.new_cdp_session(page)
+        start = moved.at(moved.originals[0][place])
+        for kind, shift in (("touchStart", 0), ("touchMove", 30), ("touchMove", 60)):
+            points = [{"x": start[0], "y": start[1] - shift}]
+            finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        after = moved.groups()[0][place]
+        wanted = start[0], start[1] - 60
+        assert moved.at(after) == pytest.approx(wanted, abs=1.5)
+        moved.check()
+        assert page.evaluate("scrollY") == scrolled
+        panel = ".kd-plane, .kd-plane *"
+        assert moved.panel.evaluate("panel => getComputedStyle(panel).touchAction") == "none"
+        others = f"[...document.querySelectorAll('kd-live, kd-live *:not({panel})')]"
+        actions = page.evaluate(f"() => {others}.map(part => getComputedStyle(part).touchAction)")
+        assert "none" not in actions
 
 
-def test_the_sentence_follows_when_moving_pauses_and_is_not_said_at_every_step(browser: Any, opened: Any) -> None:
-    path, content = opened["usual"]
-    page = browser.new_page(viewport=DESK, offline=True)
-    page.goto(path.as_uri())
-    moved = Witness(page.locator("kd-live"), content)
-    first = moved.said()
-    page.evaluate("""() => {
-        window.changes = 0
-        new MutationObserver(() => { window.changes += 1 }).observe(
-            document.querySelector('[aria-live=polite]'), {childList: true, characterData: true, subtree: true})
-    }""")
-    moved.handles[1].focus()
-    for _ in range(10):
-        page.keyboard.press("ArrowLeft")
-    assert moved.said() != first
-    assert page.evaluate("changes") <= 2
-    moved.says_it()
-    page.close()
+def test_the_sentence_follows_when_moving_pauses_and_is_not_said_at_every_step(browser: Any, shown: Any) -> None:
+    path, content = shown["usual"]
+    with opened(browser, path) as page:
+        moved = Witness(page.locator("kd-live"), content)
+        first = moved.said()
+        page.evaluate("""() => {
+            window.changes = 0
+            new MutationObserver(() => { window.changes += 1 }).observe(
+                document.querySelector('[aria-live=polite]'), {childList: true, characterData: true, subtree: true})
+        }""")
+        moved.handles[1].focus()
+        for _ in range(10):
+            page.keyboard.press("ArrowLeft")
+        assert moved.said() != first
+        assert page.evaluate("changes") <= 2
+        moved.says_it()
 
 
-def test_the_keyboard_reaches_the_crosses_and_shows_which_has_the_focus(browser: Any, opened: Any) -> None:
-    path, content = opened["other"]
-    page = browser.new_page(viewport=DESK, offline=True)
-    page.goto(path.as_uri())
-    moved = Witness(page.locator("kd-live"), content)
-    ring = "handle => getComputedStyle(handle.querySelector('circle')).stroke"
-    page.get_by_role("button", name="Reset").focus()
-    for handle in moved.handles:
-        assert handle.evaluate(ring) == "none"
-        page.keyboard.press("Tab")
-        assert handle.evaluate("handle => handle === document.activeElement")
-        assert handle.evaluate(ring) != "none"
-    page.keyboard.press("Control+ArrowLeft")  # it belongs to the browser
-    assert all(map(torch.equal, moved.groups(), moved.originals))
-    page.close()
+def test_the_keyboard_reaches_the_crosses_and_shows_which_has_the_focus(browser: Any, shown: Any) -> None:
+    path, content = shown["other"]
+    with opened(browser, path) as page:
+        moved = Witness(page.locator("kd-live"), content)
+        ring = "handle => getComputedStyle(handle.querySelector('circle')).stroke"
+        page.get_by_role("button", name="Reset").focus()
+        for handle in moved.handles:
+            assert handle.evaluate(ring) == "none"
+            page.keyboard.press("Tab")
+            assert handle.evaluate("handle => handle === document.activeElement")
+            assert handle.evaluate(ring) != "none"
+        page.keyboard.press("Control+ArrowLeft")  # it belongs to the browser
+        assert all(map(torch.equal, moved.groups(), moved.originals))
 
 
 @pytest.mark.parametrize(("name", "width"), list(itertools.product(("usual", "other"), WIDTHS)))
 def test_controls_have_names_colors_stand_out_and_nothing_is_too_wide(
-    browser: Any, opened: Any, name: str, width: str
+    browser: Any, shown: Any, name: str, width: str
 ) -> None:
-    axe = pytest.importorskip("axe_playwright_python.base")
-    path, content = opened[name]
-    page = browser.new_page(viewport=WIDTHS[width], offline=True)
-    page.goto(path.as_uri())
-    Witness(page.locator("kd-live"), content)
-    assert page.get_by_role("slider", name="Bandwidth σ").count() == 1
-    assert page.get_by_role("img", name="Map of the witness function").count() == 1
-    page.evaluate(axe.AXE_SCRIPT)
-    for theme in ("light", "dark"):
-        page.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
-        found = page.evaluate("() => axe.run({resultTypes: ['violations']})")  # all rules
-        assert [(problem["id"], [node["html"] for node in problem["nodes"]]) for problem in found["violations"]] == []
-    seen = page.evaluate(OVERFLOW)
-    assert seen["page"] <= 0
-    assert seen["parts"] == []
-    page.close()
+    path, content = shown[name]
+    with opened(browser, path, silent=False, viewport=WIDTHS[width]) as page:  # axe writes styles of its own
+        Witness(page.locator("kd-live"), content)
+        assert page.get_by_role("slider", name="Bandwidth σ").count() == 1
+        assert page.get_by_role("img", name="Map of the witness function").count() == 1
+        assert_accessible(page)
 
 
 def test_the_figures_of_the_book_are_moved_too(browser: Any, html: Path, pages: dict[str, BeautifulSoup]) -> None:
-    for (name, number, content), width in itertools.product(figures(pages, "witness"), WIDTHS.values()):
-        page = browser.new_page(viewport=width, offline=True)
-        page.goto((html / name).as_uri())
-        page.add_style_tag(content="html { scroll-behavior: auto !important }")  # places are compared while it stands
-        page.evaluate(SETTLED)
-        Witness(page.locator("kd-live").nth(number), content).move_everything()
-        page.close()
+    for figure, content in in_the_book(browser, html, pages, "witness"):
+        Witness(figure, content).move_everything()
