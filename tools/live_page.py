@@ -4,6 +4,7 @@ Sentences with numbers are here as well: what another language would need of the
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from sphinx.util.docutils import SphinxDirective
 from kdutils.evidence.say import SAY_MIMETYPE
 from kdutils.live import LIVE_MIMETYPE
 from tools import notebooks
+from tools.address import ROOT
+
+STATIC = ROOT / "tools" / "static"
 
 
 class LiveRenderer:
@@ -68,10 +72,12 @@ class LiveFigure(SphinxDirective):
         return [nodes.raw("", element(found[0]), format="html")]
 
 
-def add_witness(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
-    """Give pages that show a witness function the script that draws it, after ``live.js``."""
-    if doctree and any('<kd-live kind="witness">' in node.astext() for node in doctree.findall(nodes.raw)):
-        app.add_js_file("live_witness.js", priority=501)
+def add_scripts(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
+    """Give a page the scripts of the kinds on it that have one of their own, ``live_<kind>.js``, after ``live.js``."""
+    texts = (node.astext() for node in doctree.findall(nodes.raw)) if doctree else ()
+    for kind in sorted({kind for text in texts for kind in re.findall(r'<kd-live kind="(\w+)">', text)}):
+        if (STATIC / f"live_{kind}.js").exists():
+            app.add_js_file(f"live_{kind}.js", priority=501)
 
 
 def setup(app: Sphinx) -> None:
@@ -81,4 +87,4 @@ def setup(app: Sphinx) -> None:
         if renderer not in load_mime_renders():
             load_mime_renders().append(renderer)
     app.add_js_file("live.js")
-    app.connect("html-page-context", add_witness)
+    app.connect("html-page-context", add_scripts)
