@@ -67,7 +67,7 @@ class Batch:
     beside: dict[str, Batch] = field(default_factory=dict)
     seeds: tuple[int, ...] = ()
     sizes: tuple[int, ...] = ()
-    _outputs: dict[int, Any] = field(default_factory=dict, repr=False)
+    _outputs: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.of, int):

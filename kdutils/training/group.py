@@ -16,7 +16,6 @@ from kdutils.training import checkpoint
 from kdutils.training.alike import alike, require_own, require_same_kind
 from kdutils.training.apart import Apart, first_line
 from kdutils.training.both_ways import changing, steps_alone, steps_together
-from kdutils.training.fit import steps_per_epoch_of
 from kdutils.training.objective import Objective
 from kdutils.training.optimize import optimizer_for, parameter_groups, schedule_for
 from kdutils.training.run import CHECK_EVERY
@@ -108,7 +107,7 @@ class Group:
         optimizer = optimizer_for(options["optimizer"], groups, options["learning_rate"], options["weight_decay"])
         top = [group["lr"] for group in optimizer.param_groups]
         factor = schedule_for(options["schedule"], options["warmup"])
-        steps = steps_per_epoch_of(len(self.sources[0]), options["batch_size"], 1, 1)
+        steps = self.sources[0].steps(options["batch_size"])
         nested = [module for module in self.stacked.first.modules() if isinstance(module, Objective)]
         total, step = options["epochs"] * steps, 0
         waiting: list[dict[str, Tensor]] = []

@@ -21,7 +21,7 @@ __all__ = ["reestimate_norms", "running_norms"]
 M = TypeVar("M", bound=nn.Module)
 
 
-def reestimate_norms(model: M, source: Source, *, batch_size: int = 256, device: str | torch.device | None = None) -> M:
+def reestimate_norms(model: M, data: Source, *, batch_size: int = 256, device: str | torch.device | None = None) -> M:
     r"""Give each BatchNorm layer the statistics of what it sees on this data; nothing else changes.
 
     For each channel, over all N values that came in from all samples and positions of one pass:
@@ -37,7 +37,7 @@ def reestimate_norms(model: M, source: Source, *, batch_size: int = 256, device:
         model: changed in place: ``running_mean``, ``running_var`` and ``num_batches_tracked`` (the forwards made) of
             its BatchNorm layers, those that are frozen too. Weights, gradients, modes and device stay. A layer that
             no sample reaches, or that keeps no running statistics, stays as it is.
-        source: the samples; labels are not needed.
+        data: the samples; labels are not needed.
         batch_size: samples at a time, or one more or so where else a single sample would be left over.
         device: where to run; None is where the model is.
 
@@ -53,13 +53,13 @@ def reestimate_norms(model: M, source: Source, *, batch_size: int = 256, device:
     """
     require_count(batch_size=batch_size)
     layers = running_norms(model)
-    if len(source) < 2:
-        raise ValueError(f"source must have at least 2 samples, or there is no variance; {source.name!r} has 1")
+    if len(data) < 2:
+        raise ValueError(f"data must have at least 2 samples, or there is no variance; {data.name!r} has 1")
     with borrowed(model, device) as where, _kept_unless_done(layers), _moments(layers) as moments:
-        for batch in source.batches(_without_single(len(source), batch_size)):
+        for batch in data.batches(_without_single(len(data), batch_size)):
             Batch(batch.inputs.to(where), None, batch.index.to(where), batch.classes).run(model)
         if not moments:
-            raise ValueError(f"no sample of {source.name!r} reaches a BatchNorm layer of {type(model).__name__}")
+            raise ValueError(f"no sample of {data.name!r} reaches a BatchNorm layer of {type(model).__name__}")
         for path, found in moments.items():
             _write(path, layers[path], found)
     return model

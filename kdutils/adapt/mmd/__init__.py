@@ -6,6 +6,7 @@ Taught in the chapter *Maximum mean discrepancy*.
 from kdutils.adapt.mmd.energy import NegativeDistance, energy_distance
 from kdutils.adapt.mmd.estimators import mmd2, mmd2_linear_error
 from kdutils.adapt.mmd.kernels import Gaussian, Kernel, Laplace, Linear, Polynomial, median_bandwidth
+from kdutils.adapt.mmd.mmd_alignment import MMDAlignment
 from kdutils.adapt.mmd.permutation import MMDTest, mmd_test
 from kdutils.adapt.mmd.random_features import RandomFeatures
 from kdutils.adapt.mmd.witness import witness
@@ -15,6 +16,7 @@ __all__ = [
     "Kernel",
     "Laplace",
     "Linear",
+    "MMDAlignment",
     "MMDTest",
     "NegativeDistance",
     "Polynomial",

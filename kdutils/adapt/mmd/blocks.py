@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from kdutils.adapt._samples import full_precision
 from kdutils.adapt.mmd.kernels import Kernel
-from kdutils.adapt.mmd.samples import full_precision
 from kdutils.checks import require_count
 
 __all__ = ["kernel_of_rows", "row_sums"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from kdutils.adapt._samples import common_mean, full_precision, two_samples
 from kdutils.adapt.mmd.blocks import kernel_of_rows, row_sums
 from kdutils.adapt.mmd.kernels import Kernel, as_kernel
-from kdutils.adapt.mmd.samples import common_mean, full_precision, two_samples
 from kdutils.checks import require_choice, require_count
 
 __all__ = ["mmd2", "mmd2_linear_error"]

@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from kdutils.adapt.mmd.samples import full_precision, two_samples
+from kdutils.adapt._samples import full_precision, two_samples
 from kdutils.checks import require_choice, require_count, require_positive
 
 __all__ = ["Gaussian", "Kernel", "Laplace", "Linear", "Polynomial", "as_kernel", "median_bandwidth"]

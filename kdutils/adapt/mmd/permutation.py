@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kdutils.adapt._samples import full_precision, two_samples
 from kdutils.adapt.mmd.blocks import ranges
 from kdutils.adapt.mmd.estimators import centered
 from kdutils.adapt.mmd.kernels import Gaussian, Kernel, as_kernel, median_of
-from kdutils.adapt.mmd.samples import full_precision, two_samples
 from kdutils.checks import require_count
 from kdutils.evidence.seeds import fresh
 

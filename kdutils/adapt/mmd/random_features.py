@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from kdutils.adapt.mmd.samples import common_mean, full_precision, two_samples
+from kdutils.adapt._samples import common_mean, full_precision, two_samples
 from kdutils.checks import require_count, require_positive
 from kdutils.evidence.seeds import fresh
 from kdutils.precision import in_float32

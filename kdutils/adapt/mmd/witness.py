@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from kdutils.adapt._samples import common_mean, two_samples
 from kdutils.adapt.mmd.blocks import row_sums
 from kdutils.adapt.mmd.kernels import Kernel, as_kernel
-from kdutils.adapt.mmd.samples import common_mean, two_samples
 
 __all__ = ["witness"]
 

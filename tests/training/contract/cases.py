@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -197,7 +198,29 @@ CASES = {
     "PGD": Case(lambda net: made.PGD(net()), blobs, without=lambda net: made.PGD(net(), 1e-6)),
     "Jacobian matching": Case(lambda net: made.JacobianMatching(net(), net(seed=5)), blobs),
     "MCD in turns": Case(lambda net: made.MCD(net()), pair),
+    "MMD alignment": Case(
+        lambda net: kd.adapt.MMDAlignment(net(), ["0", "1"]),
+        pair,
+        CHANGED,
+        COMPARES,
+        lambda net: kd.adapt.MMDAlignment(net(), ["0", "1"], weight=0.0),
+    ),
+    "Deep CORAL": Case(
+        lambda net: kd.adapt.DeepCORAL(net(), joined=True, weight=100.0),
+        pair,
+        CHANGED,
+        COMPARES,
+        lambda net: kd.adapt.DeepCORAL(net(), joined=True, weight=0.0),
+    ),
 }
+if find_spec("ot"):
+    CASES["DeepJDOT"] = Case(
+        lambda net: kd.adapt.DeepJDOT(net()),
+        pair,
+        CHANGED,
+        COMPARES,
+        lambda net: kd.adapt.DeepJDOT(net(), alpha=0.0, lambda_t=0.0),
+    )
 
 
 def state(objective: nn.Module) -> dict[str, Tensor]:

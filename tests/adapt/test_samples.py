@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from kdutils.adapt import energy_distance, mmd2, mmd2_linear_error, mmd_test, witness
-from kdutils.adapt.mmd.samples import full_precision, two_samples
+from kdutils.adapt._samples import full_precision, two_samples
 from tests.adapt.mmd.common import samples
 
 USES = [mmd2, energy_distance, mmd2_linear_error, mmd_test, lambda x, y: witness(x, x, y)]
