@@ -99,6 +99,12 @@ def test_seeds_trained_together_end_where_each_ends_alone(both, make, options):
     assert_same(*both(lambda seed: kd.Supervised(make()), **options))
 
 
+def test_of_a_source_that_gives_whole_batches_only_the_schedule_ends_with_them(both, blobs):
+    data = kd.data.Beside(blobs(), target=blobs(seed=1).unlabeled())
+    assert data.steps(36) < len(data) / 36
+    assert_same(*both(lambda seed: kd.Supervised(normed()), data, batch_size=36))
+
+
 def test_batch_norm_together_has_the_running_statistics_of_each_seed(both):
     alone, together, *_ = both(lambda seed: kd.Supervised(normed()), learning_rate=3e-2)
     names = [(name, value.numel()) for name, value in normed().state_dict().items()]
