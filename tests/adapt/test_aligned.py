@@ -149,6 +149,12 @@ def test_a_weight_is_a_finite_number_from_zero_on(name, value):
 
 
 @each
+def test_half_precision_trains_nearly_the_same(name):
+    half, whole = (trained(OBJECTIVES[name](vector_net()), precision=kind) for kind in ("bf16", "fp32"))
+    assert 0 < (half - whole).norm() < 0.02 * whole.norm()
+
+
+@each
 def test_all_seeds_can_be_trained_at_once(name):
     learners: list[torch.Tensor] = []
 

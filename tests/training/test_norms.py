@@ -48,6 +48,13 @@ def test_vectors_are_pooled_over_samples_and_sequences_over_places_too():
         torch.testing.assert_close(layer.running_var, wanted.var(1))
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 10])
+def test_no_vector_is_left_over_alone(batch_size):
+    rows = torch.randn(11, 6, generator=torch.Generator().manual_seed(2))
+    layer = reestimate_norms(nn.BatchNorm1d(6), kd.Dataset(rows), batch_size=batch_size)
+    torch.testing.assert_close(layer.running_var, rows.var(0))
+
+
 def test_large_means_lose_no_variance():
     data = kd.Dataset(1e4 + torch.randn(64, 3, 4, 4, generator=torch.Generator().manual_seed(0)))
     layer = nn.BatchNorm2d(3)
