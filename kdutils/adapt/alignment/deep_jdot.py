@@ -16,7 +16,7 @@ __all__ = ["DeepJDOT", "jdot_cost", "jdot_loss", "transport_plan"]
 
 
 def jdot_cost(
-    source: Tensor, target: Tensor, labels: Tensor, target_logits: Tensor, alpha: float = 0.1, lambda_t: float = 0.1
+    source: Tensor, target: Tensor, labels: Tensor, target_logits: Tensor, alpha: float = 0.01, lambda_t: float = 0.1
 ) -> Tensor:
     r"""What it costs to carry each sample of the source, with its label, to each of the target.
 
@@ -87,7 +87,7 @@ def transport_plan(cost: Tensor) -> Tensor:
 
 
 def jdot_loss(
-    source: Tensor, target: Tensor, labels: Tensor, target_logits: Tensor, alpha: float = 0.1, lambda_t: float = 0.1
+    source: Tensor, target: Tensor, labels: Tensor, target_logits: Tensor, alpha: float = 0.01, lambda_t: float = 0.1
 ) -> Tensor:
     r"""Least cost of carrying the source's features and labels to the target's features and predictions.
 
@@ -147,7 +147,7 @@ class DeepJDOT(Aligned):
         learner: nn.Module,
         features: str | None = None,
         *,
-        alpha: float = 0.1,
+        alpha: float = 0.01,
         lambda_t: float = 0.1,
         joined: bool = False,
     ) -> None:
