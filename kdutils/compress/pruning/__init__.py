@@ -8,6 +8,7 @@ from kdutils.compress.pruning.gradients import loss_gradients
 from kdutils.compress.pruning.lottery import random_masks, reinitialize, rewind
 from kdutils.compress.pruning.masks import Mask, bake, masks_of, prune, put_masks, sparsity
 from kdutils.compress.pruning.plan import Plan
+from kdutils.compress.pruning.recalibration import recalibrate
 from kdutils.compress.pruning.removal import removable_blocks, remove_blocks
 from kdutils.compress.pruning.report import Compressed, CompressionReport, Ratio, compression_report
 from kdutils.compress.pruning.saving import load_pruned, save_pruned
@@ -44,6 +45,7 @@ __all__ = [
     "prune_channels",
     "put_masks",
     "random_masks",
+    "recalibrate",
     "reinitialize",
     "removable_blocks",
     "remove_blocks",

@@ -5,6 +5,8 @@ import io
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 import kdutils as kd
@@ -47,6 +49,24 @@ def test_equal_scores_go_by_place_and_never_more_than_asked():
         count = round(0.25 * mask.numel())
         assert not mask.flatten()[:count].any()
         assert mask.flatten()[count:].all()
+
+
+@given(st.lists(st.integers(0, 2), min_size=9, max_size=9), st.floats(0, 0.99), st.sampled_from(["global", "local"]))
+def test_however_many_scores_are_equal_the_count_is_exact_or_refused(values, ratio, scope):
+    model = nn.Sequential(nn.Linear(3, 2), nn.Linear(1, 3))
+    scores = {"0": torch.tensor(values[:6]).view(2, 3), "1": torch.tensor(values[6:]).view(3, 1)}
+    try:
+        masks = masks_of(prune(model, ratio, scores=scores, scope=scope, keep=()))
+    except ValueError as error:
+        largest = float(str(error).rsplit(" ", 1)[1])
+        assert largest < ratio
+        masks, ratio = masks_of(prune(model, largest, scores=scores, scope=scope, keep=())), largest
+    lost = {name: int((~mask).sum()) for name, mask in masks.items()}
+    assert sum(lost.values()) == (round(ratio * 9) if scope == "global" else round(ratio * 6) + round(ratio * 3))
+    assert lost["0"] < 6
+    assert lost["1"] < 3
+    highest_lost = max((scores[n][~m].max() for n, m in masks.items() if lost[n]), default=0)
+    assert scope == "local" or all(scores[n][m].min() >= highest_lost for n, m in masks.items())
 
 
 def test_scores_by_name_rank_as_a_function_does():
