@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
+from torch.utils._pytree import tree_leaves
 
 from kdutils.checks import require_choice
 from kdutils.compress.pruning._layers import kept_layers, require_unmasked
@@ -53,7 +54,7 @@ def prune_channels(
     Raises:
         ImportError: if torch-pruning is not installed; says how.
         ValueError: if the ratio is out of range or would empty a layer (it is named, with the largest ratio possible),
-            the model is masked, its graph cannot be traced, or it has nothing that can go.
+            the model is masked, its graph cannot be traced, it has nothing that can go, or its outputs would change.
 
     Source: Fang et al. (2023), "DepGraph", arXiv:2301.12900; norms of filters: Li et al. (2017), arXiv:1608.08710.
     """
@@ -68,10 +69,13 @@ def prune_channels(
     ignored = [parts[places[id(part)]] for layer in kept for part in layer.modules()]
     tp = _torch_pruning()
     with _traceable(smaller):
-        graph = _graph(tp, smaller, example.to(home(model)))
+        example = example.to(home(model))
+        graph = _graph(tp, smaller, example)
+        outputs = _shapes(smaller(example))
         groups = _groups(graph, smaller, ignored, _importance(tp, importance))
         for root, channels in _chosen(groups, ratio, global_):
             graph.get_pruning_group(root, graph.get_pruner_of_module(root).prune_out_channels, channels).prune()
+        _require_outputs(outputs, _shapes(smaller(example)))
     return smaller, Plan.between(model, smaller)
 
 
@@ -162,6 +166,18 @@ def _traceable(model: nn.Module) -> Iterator[None]:
         module.training = mode
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(trained[name])
+
+
+def _shapes(outputs: Any) -> list[tuple[int, ...]]:
+    """The shapes of all tensors in what a model gives."""
+    return [tuple(leaf.shape) for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
+
+
+def _require_outputs(before: list[tuple[int, ...]], after: list[tuple[int, ...]]) -> None:
+    if before != after:
+        raise ValueError(
+            f"keep must name the layers that give the outputs (the head): their shapes would be {after}, not {before}"
+        )
 
 
 def _torch_pruning() -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 import kdutils as kd
 from kdutils.compress import Plan, bake, load_pruned, prune, remove_blocks, remove_channels, save_pruned
@@ -18,11 +19,10 @@ ROOT = Path(__file__).parents[3]
 
 
 def shrunk() -> tuple[torch.nn.Module, Plan]:
-    """A residual network without a block, of which the first convolution in each block is narrower."""
+    """A residual network without one of its blocks."""
     full = lively(seeded(lambda: kd.models.resnet14(3)))
     smaller = remove_blocks(full, "stage2.1")
     plan = Plan.between(full, smaller)
-    assert plan.blocks
     return smaller, plan
 
 
@@ -51,7 +51,7 @@ def test_chains_come_back_and_keep_their_types(tmp_path):
     path = tmp_path / "deep" / "net"
     save_pruned(smaller, path, Plan.between(chain(), smaller))
     state = torch.get_rng_state()
-    loaded = load_pruned(path, chain)
+    loaded = load_pruned(path, lambda: nn.Sequential(nn.Linear(1, 1), chain())[1])  # which draws random numbers
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(loaded(images().double()), smaller(images().double()))
 

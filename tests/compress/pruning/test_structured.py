@@ -136,6 +136,45 @@ def test_a_layer_that_would_be_empty_is_named_with_the_largest_ratio_possible():
     prune_channels(model, images(), 0.2105, importance=norms, global_=True)
 
 
+@needed
+def test_the_outputs_of_a_head_that_is_not_kept_are_guarded():
+    with pytest.raises(
+        ValueError, match=r"keep must name the layers that give the outputs.*\[\(5, 1\)\], not \[\(5, 3\)\]"
+    ):
+        prune_channels(chain(), images(), 0.5, keep=())
+    masks = seeded(lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 3, 1)))
+    assert prune_channels(masks, images(), 0.5, keep="2")[0](images()).shape == (5, 3, 6, 6)
+    with pytest.raises(ValueError, match="keep must name the layers that give the outputs"):
+        prune_channels(masks, images(), 0.5, keep="0")
+
+
+class Attention(nn.Module):
+    """Attention over rows of pixels, and two linear layers beside a shortcut."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.wide, self.narrow = nn.Linear(8, 16), nn.Linear(16, 8)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, images):
+        rows = images.flatten(1, 2)
+        rows = rows + self.attention(rows, rows, rows, need_weights=False)[0]
+        rows = rows + self.narrow(self.wide(rows).relu())
+        return self.head(rows.mean(1))
+
+
+@needed
+def test_attention_stays_whole_and_the_layers_between_lose_channels():
+    model = seeded(Attention).eval()
+    smaller, plan = prune_channels(model, images(), 0.5)
+    assert plan.sizes == {
+        "wide": {"in_features": 8, "out_features": 8},
+        "narrow": {"in_features": 8, "out_features": 8},
+    }
+    assert smaller(images()).shape == (5, 3)
+
+
 class Untraceable(nn.Module):
     def __init__(self):
         super().__init__()
