@@ -155,6 +155,11 @@ def dann(net: Net, adversarial: bool = True) -> kd.Objective:
     return made.DANN(net(), 8, adversarial)
 
 
+def masked(learner: nn.Module, ratio: float) -> kd.Objective:
+    """A network of which a part is pruned."""
+    return kd.Supervised(kd.compress.prune(learner, ratio, keep=()))
+
+
 def maml(learner: Callable[[], nn.Module], loss: Callable[[Tensor, Tensor], Tensor], rate: float) -> Any:
     """A maker of the objective."""
     return lambda net: made.MAML(learner(), loss, rate)
@@ -197,6 +202,7 @@ CASES = {
     ),
     "PGD": Case(lambda net: made.PGD(net()), blobs, without=lambda net: made.PGD(net(), 1e-6)),
     "Jacobian matching": Case(lambda net: made.JacobianMatching(net(), net(seed=5)), blobs),
+    "masked weights": Case(lambda net: masked(net(), 0.5), blobs, without=lambda net: masked(net(), 0.0)),
     "MCD in turns": Case(lambda net: made.MCD(net()), pair),
     "MMD alignment": Case(
         lambda net: kd.adapt.MMDAlignment(net(), ["0", "1"]),
