@@ -101,8 +101,11 @@ def faster_path(model: nn.Module, tasks: int, numbers: int, device: torch.device
         numbers: of the inputs of one task, support and queries.
         device: where it runs.
     """
-    convolves = any(isinstance(module, nn.modules.conv._ConvNd) for module in model.modules())
-    return "loop" if tasks == 1 or (device.type == "cpu" and convolves and numbers > LARGE) else "vmap"
+    if tasks == 1:
+        return "loop"
+    large = device.type == "cpu" and numbers > LARGE
+    convolves = large and any(isinstance(module, nn.modules.conv._ConvNd) for module in model.modules())
+    return "loop" if convolves else "vmap"
 
 
 def path_of(model: nn.Module, support: Tensor, queries: Tensor) -> Literal["vmap", "loop"]:
@@ -170,7 +173,7 @@ class MAML(Objective):
         """The term ``queries``: the mean over the tasks."""
         if self.chunk is None or len(batch) <= self.chunk:
             return {"queries": self.losses(batch).mean()}
-        learned: dict[str, Tensor] = {name: self.learner.get_parameter(name) for name in self._learned()}
+        learned: dict[str, Tensor] = {k: v for k, v in self.learner.named_parameters() if v.requires_grad}
         gradient = {name: torch.zeros_like(value) for name, value in learned.items()}
         values = []
         for part in batch.parts(math.ceil(len(batch) / self.chunk)):
@@ -208,9 +211,6 @@ class MAML(Objective):
         """Of the queries after adaptation: where labels are classes ``accuracy``, else ``negative loss``."""
         return measured(lambda batch: self.logits(batch, learner), learner, data, self.loss)
 
-    def _learned(self) -> list[str]:
-        return [name for name, value in self.learner.named_parameters() if value.requires_grad]
-
     def _each_task(
         self,
         result: Callable[..., Tensor],
@@ -222,8 +222,10 @@ class MAML(Objective):
     ) -> Tensor:
         """``result`` of the outputs for the queries, and of the rows of ``more``, task by task."""
         known, labels = known_of(batch, type(self).__name__)
-        own = {**dict(learner.named_parameters()), **(weights or {})}
-        inner = self._learned() if self.adapted is None else [name for name in own if under(name, self.adapted)]
+        own: dict[str, Tensor] = dict(learner.named_parameters())
+        trained = own if learner is self.learner else dict(self.learner.named_parameters())
+        inner = [k for k, v in trained.items() if (under(k, self.adapted) if self.adapted else v.requires_grad)]
+        own |= weights or {}
         adapted, fixed = {name: own[name] for name in inner}, {k: v for k, v in own.items() if k not in inner}
         options: dict[str, Any] = {"loss": self.loss, "rate": self.rate, "first_order": self.first_order}
 
