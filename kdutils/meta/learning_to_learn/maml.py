@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, get_args
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +32,9 @@ from kdutils.training.objective import Objective
 __all__ = ["MAML", "Path", "adapt", "faster_path"]
 
 Path = Literal["auto", "vmap", "loop"]
+
+CHOSEN: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
+"""The path that each objective took; not an attribute, which would keep seeds from being trained together."""
 
 LARGE = 2**14
 """Numbers in the inputs of a task from which a processor convolves faster task by task."""
@@ -144,7 +148,10 @@ class MAML(Objective):
     Source: Finn, Abbeel and Levine (2017), arXiv:1703.03400, algorithms 1 and 2; first order: section 5.2.
     """
 
-    chosen: Literal["vmap", "loop"] | None = None
+    @property
+    def chosen(self) -> str | None:
+        """The path of the last batch."""
+        return CHOSEN.get(self)
 
     def __init__(
         self,
@@ -237,7 +244,7 @@ class MAML(Objective):
             return torch.stack([task(*rows) for rows in zip(*tensors, strict=True)])
 
         path = self.path if self.path != "auto" else path_of(learner, known, batch.inputs)
-        self.__dict__["chosen"] = path  # setting attributes of a module is slow
+        CHOSEN[self] = path
         run = loop if path == "loop" else vmap(task, randomness="different", chunk_size=self.chunk)
         return batch.run(run, known, labels, batch.inputs, *more)
 

@@ -20,7 +20,7 @@ from kdutils.meta.learning_to_learn._tasks import (
     require_scalar,
     with_gradient,
 )
-from kdutils.meta.learning_to_learn.maml import MAML, Path, path_of
+from kdutils.meta.learning_to_learn.maml import CHOSEN, MAML, Path, path_of
 from kdutils.meta.learning_to_learn.norms import require_task_norms
 from kdutils.precision import in_float32
 from kdutils.training.objective import Objective
@@ -54,7 +54,10 @@ class Reptile(Objective):
     Source: Nichol, Achiam and Schulman (2018), arXiv:1803.02999, algorithm 2.
     """
 
-    chosen: str | None = None
+    @property
+    def chosen(self) -> str | None:
+        """The path of the last batch."""
+        return CHOSEN.get(self)
 
     def __init__(
         self,
@@ -89,7 +92,7 @@ class Reptile(Objective):
 
         with torch.no_grad():
             path = self.path if self.path != "auto" else path_of(self.learner, known, known[:, :0])
-            self.__dict__["chosen"] = path
+            CHOSEN[self] = path
             run = vmap(task, randomness="different") if path == "vmap" else lambda *t: _stacked(map(task, *t))
             values, ways = batch.run(run, known, labels, self.rows(batch))
             gradient = {name: way.mean(dim=0) for name, way in ways.items()}
