@@ -132,7 +132,8 @@ class MAML(Objective):
         steps: inner steps.
         first_order: FOMAML: the inner gradients count as constants; about a third cheaper.
         loss: from outputs and labels of one task to a scalar.
-        adapted: dotted names of the parts that the inner steps change, such as the head; None is all that is trained.
+        adapted: dotted names of the parts that the inner steps change, such as the head; None is all that is trained
+            when the objective is made.
             Everything that is trained gets the meta-gradient.
         chunk: tasks at a time: memory is that of so many, forward and backward. None is all at once.
         path: "vmap" batches the tasks, "loop" runs one after the other, "auto" takes the faster one
@@ -175,12 +176,13 @@ class MAML(Objective):
         self.learner, self.loss = learner, loss
         self.rate, self.steps, self.first_order = rate, steps, first_order
         self.chunk, self.path = chunk, path
+        self.trained = frozenset(name for name, value in learner.named_parameters() if value.requires_grad)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The term ``queries``: the mean over the tasks."""
         if self.chunk is None or len(batch) <= self.chunk:
             return {"queries": self.losses(batch).mean()}
-        learned: dict[str, Tensor] = {k: v for k, v in self.learner.named_parameters() if v.requires_grad}
+        learned: dict[str, Tensor] = {k: v for k, v in self.learner.named_parameters() if k in self.trained}
         gradient = {name: torch.zeros_like(value) for name, value in learned.items()}
         values = []
         for part in batch.parts(math.ceil(len(batch) / self.chunk)):
@@ -230,8 +232,7 @@ class MAML(Objective):
         """``result`` of the outputs for the queries, and of the rows of ``more``, task by task."""
         known, labels = known_of(batch, type(self).__name__)
         own: dict[str, Tensor] = dict(learner.named_parameters())
-        trained = own if learner is self.learner else dict(self.learner.named_parameters())
-        inner = [k for k, v in trained.items() if (under(k, self.adapted) if self.adapted else v.requires_grad)]
+        inner = [name for name in own if (under(name, self.adapted) if self.adapted else name in self.trained)]
         own |= weights or {}
         adapted, fixed = {name: own[name] for name in inner}, {k: v for k, v in own.items() if k not in inner}
         options: dict[str, Any] = {"loss": self.loss, "rate": self.rate, "first_order": self.first_order}

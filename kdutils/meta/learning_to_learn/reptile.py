@@ -76,11 +76,12 @@ class Reptile(Objective):
         require_task_norms(learner)
         self.learner, self.loss, self.path = learner, loss, path
         self.rate, self.steps, self.samples = rate, steps, samples
+        self.trained = frozenset(name for name, value in learner.named_parameters() if value.requires_grad)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The term ``support``."""
         known, labels = known_of(batch, "Reptile")
-        start = {name: value.detach() for name, value in self.learner.named_parameters() if value.requires_grad}
+        start = {name: value.detach() for name, value in self.learner.named_parameters() if name in self.trained}
 
         def task(x: Tensor, y: Tensor, rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
             weights, values = start, []
