@@ -43,8 +43,10 @@ class Episodes(Tasks):
             raise ValueError(f"ways={ways} want as many classes; {data.name!r} has {len(data.classes)}, or no labels")
         counts = torch.bincount(labels, minlength=len(data.classes))
         if int(counts.min()) < shots + queries:
+            name = data.classes[int(counts.argmin())]
             raise ValueError(
-                f"an episode takes {shots + queries} samples of a class; one of {data.name!r} has {int(counts.min())}"
+                f"an episode takes {shots + queries} samples of a class (shots={shots}, queries={queries}); "
+                f"{name!r} of {data.name!r} has {int(counts.min())}"
             )
         # (classes, most): the samples of each class, and a mark where a class has fewer than the largest.
         self._rows = torch.nn.utils.rnn.pad_sequence(labels.argsort(stable=True).split(counts.tolist()), True, -1)

@@ -115,7 +115,7 @@ def test_an_episode_has_known_and_asked_samples_of_the_same_classes_and_none_in_
         ({"ways": 11}, "ways=11 want as many classes"),
         ({"ways": 0}, "ways must be at least 1"),
         ({"shots": 1.5}, "shots must be a whole number"),
-        ({"shots": 200}, "an episode takes 215 samples of a class"),
+        ({"shots": 200}, r"an episode takes 215 samples of a class \(shots=200, queries=15\); '8' of 'digits' has 174"),
     ],
 )
 def test_an_episode_that_the_data_cannot_fill_is_refused(options, message):

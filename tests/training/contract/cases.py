@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -13,9 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import kdutils as kd
-from kdutils.data import Beside, Dataset, Episodes, Source, Tasks
+from kdutils.data import Beside, Dataset, Episodes, Source
 from kdutils.data.augment import affine, chain, noise
-from kdutils.data.draws import Draws
 from tests.training.contract import objectives as made
 
 OPTIONS: dict[str, Any] = {"epochs": 2, "batch_size": 16, "progress": False, "device": "cpu", "learning_rate": 1e-2}
@@ -53,12 +51,9 @@ def counting(n: int = 96, length: int = 12) -> Dataset:
     return Dataset((start + step * torch.arange(length)) % 11, name="counting", columns=columns)
 
 
-def sinusoid(draws: Draws) -> dict[str, Any]:
-    """Ten known points of a sine wave of each task's own height and phase, and ten that are asked for."""
-    height, phase = 0.1 + 4.9 * draws.uniform(1, 1), math.pi * draws.uniform(1, 1)
-    x = 10 * draws.uniform(20, 1) - 5
-    y = height * (x - phase).sin()
-    return {"inputs": x[:, 10:], "labels": y[:, 10:], "support": {"inputs": x[:, :10], "labels": y[:, :10]}}
+def waving() -> Source:
+    """Sine waves of ten known points, and ten that are asked for."""
+    return kd.meta.sinusoids(96)
 
 
 def pair() -> Beside:
@@ -160,9 +155,9 @@ def masked(learner: nn.Module, ratio: float) -> kd.Objective:
     return kd.Supervised(kd.compress.prune(learner, ratio, keep=()))
 
 
-def maml(learner: Callable[[], nn.Module], loss: Callable[[Tensor, Tensor], Tensor], rate: float) -> Any:
+def maml(learner: Callable[[], nn.Module], **options: Any) -> Any:
     """A maker of the objective."""
-    return lambda net: made.MAML(learner(), loss, rate)
+    return lambda net: kd.meta.MAML(learner(), **options)
 
 
 def classifier() -> nn.Module:
@@ -174,7 +169,6 @@ CHANGED, LITTLE, MIRRORED = {"augment": affine()}, {"augment": noise(0.05)}, {"a
 
 CASES = {
     "DANN": Case(dann, pair, CHANGED, without=lambda net: dann(net, False)),
-    "MMD": Case(lambda net: made.MMD(net()), pair, inexact=COMPARES, without=lambda net: made.MMD(net(), 0.0)),
     "FixMatch": Case(lambda net: made.FixMatch(net()), few, LITTLE, without=lambda net: made.FixMatch(net(), 1.1)),
     "Mean Teacher": Case(
         lambda net: made.MeanTeacher(net()), few, LITTLE, without=lambda net: made.MeanTeacher(net(), follows=False)
@@ -185,11 +179,20 @@ CASES = {
         lambda net: made.BYOL(net(), 3), twice, CHANGED, without=lambda net: made.BYOL(net(), 3, follows=False)
     ),
     "Barlow Twins": Case(lambda net: made.BarlowTwins(net()), twice, CHANGED, COMPARES),
-    "ProtoNet": Case(lambda net: made.ProtoNet(net(), 3), episodes),
-    "MAML on episodes": Case(
-        maml(classifier, F.cross_entropy, 0.1), episodes, without=maml(classifier, F.cross_entropy, 0.0)
+    "ProtoNet": Case(lambda net: kd.meta.ProtoNet(net(), 3), episodes),
+    "MAML on episodes": Case(maml(classifier, rate=0.1), episodes, without=maml(classifier, rate=0.0)),
+    "MAML on sinusoids": Case(
+        maml(waves, loss=mse, rate=0.01, chunk=5), waving, without=maml(waves, loss=mse, rate=0.0, chunk=5)
     ),
-    "MAML on sinusoids": Case(maml(waves, mse, 0.01), lambda: Tasks(sinusoid, 96), without=maml(waves, mse, 0.0)),
+    "first-order MAML": Case(
+        maml(classifier, rate=0.1, steps=2, first_order=True), episodes, without=maml(classifier, rate=0.1, steps=2)
+    ),
+    "ANIL": Case(lambda net: kd.meta.ANIL(classifier(), rate=0.1), episodes, without=maml(classifier, rate=0.1)),
+    "Reptile": Case(
+        lambda net: kd.meta.Reptile(waves(), loss=mse, rate=0.01, samples=4),
+        waving,
+        without=lambda net: kd.meta.Reptile(waves(), loss=mse, rate=0.01, steps=1),
+    ),
     "segmentation": Case(lambda net: kd.Supervised(segmenter()), shapes, MIRRORED),
     "segmentation, distilled": Case(lambda net: kd.distill.SoftTargets(segmenter(), segmenter(4, 8)), shapes, MIRRORED),
     "next token": Case(lambda net: made.NextToken(words()), counting),

@@ -12,10 +12,10 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
+from torch.func import functional_call
 
 import kdutils as kd
-from kdutils.data import Batch, Joint, Source, run_joined
+from kdutils.data import Batch, Joint, run_joined
 from kdutils.data.draws import Draws
 from kdutils.training.teachers import as_teacher
 
@@ -54,26 +54,6 @@ class DANN(kd.Objective):
         told = [self.domain(Reversed.apply(features, strength)) for features in (source, target)]
         domain = sum(F.cross_entropy(z, torch.full_like(z[:, 0], d).long()) for d, z in enumerate(told)) / 2
         return {"labels": F.cross_entropy(batch.run(head, source), batch.labels), "domain": domain}
-
-
-class MMD(kd.Objective):
-    """The biased MMD² of the features of two domains; own rows against the rows of all processes."""
-
-    def __init__(self, learner: nn.Sequential, weight: float = 1.0) -> None:
-        super().__init__()
-        self.learner, self.weight = learner, weight
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        body, head = self.learner[0], self.learner[1]
-        target = batch["target"]
-        s, t = batch.run(body), target.run(body)
-        all_s, all_t = batch.gathered(s), target.gathered(t)
-
-        def k(a: Tensor, b: Tensor) -> Tensor:
-            return sum(torch.exp(-torch.cdist(a, b).square() / width) for width in (2.0, 8.0, 32.0)).mean()
-
-        gap = k(s, all_s) - k(s, all_t) - k(t, all_s) + k(t, all_t)
-        return {"labels": F.cross_entropy(batch.run(head, s), batch.labels), "gap": self.weight * gap}
 
 
 class FixMatch(kd.Objective):
@@ -182,56 +162,6 @@ class BarlowTwins(kd.Objective):
         own = torch.diagonal(correlation)
         redundancy = correlation.square().sum() - own.square().sum()
         return {"invariance": (own - 1).square().sum(), "redundancy": self.weight * redundancy}
-
-
-class ProtoNet(kd.Objective):
-    """Queries by their distance from the mean of each class of the support (Snell et al. 2017)."""
-
-    def __init__(self, learner: nn.Module, ways: int) -> None:
-        super().__init__()
-        self.learner, self.ways = learner, ways
-
-    def logits(self, batch: Batch, learner: nn.Module) -> Tensor:
-        """(episodes, ways, queries)."""
-        support, episodes = batch["support"], len(batch)
-        both = torch.cat([support.inputs, batch.inputs], dim=1)
-        features = batch.run(learner, both.flatten(0, 1)).unflatten(0, (episodes, -1))
-        known, asked = features.split([support.inputs.shape[1], batch.inputs.shape[1]], dim=1)
-        member = F.one_hot(support.labels, self.ways).to(features.dtype)
-        prototypes = torch.einsum("ekw,ekd->ewd", member, known) / member.sum(dim=1).unsqueeze(2)
-        return -torch.cdist(asked, prototypes).square().transpose(1, 2)
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        return {"queries": F.cross_entropy(self.logits(batch, self.learner), batch.labels)}
-
-    @torch.no_grad()
-    def measure(self, learner: nn.Module, data: Source) -> dict[str, float]:
-        batches = data.batches(min(50, len(data)))
-        right = [(self.logits(batch, learner).argmax(dim=1) == batch.labels).float().mean(dim=1) for batch in batches]
-        return {"accuracy": torch.cat(right).mean().item()}
-
-
-class MAML(kd.Objective):
-    """A start from which one step on the support serves the queries (Finn et al. 2017, arXiv:1703.03400)."""
-
-    def __init__(self, learner: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], rate: float) -> None:
-        super().__init__()
-        self.learner, self._loss, self.rate = learner, loss, rate
-
-    def losses(self, batch: Batch) -> Tensor:
-        weights, support = dict(self.learner.named_parameters()), batch["support"]
-
-        def of(weights: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-            return self._loss(functional_call(self.learner, weights, (x,)), y)
-
-        def task(x: Tensor, y: Tensor, asked: Tensor, answers: Tensor) -> Tensor:
-            gradient = grad(of)(weights, x, y)
-            return of({name: value - self.rate * gradient[name] for name, value in weights.items()}, asked, answers)
-
-        return batch.run(vmap(task), support.inputs, support.labels, batch.inputs, batch.labels)
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        return {"queries": self.losses(batch).mean()}
 
 
 class FlipBoth(Joint):

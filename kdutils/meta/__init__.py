@@ -1,0 +1,43 @@
+"""Learning to learn: networks that are trained to learn a new task from a few samples."""
+
+from kdutils.meta.learning_to_learn import (
+    ANIL,
+    MAML,
+    BatchStatistics,
+    EpisodeAccuracy,
+    LinearHead,
+    NearestCentroid,
+    ProtoNet,
+    Reptile,
+    adapt,
+    class_means,
+    faster_path,
+    few_shot_accuracy,
+    fitted_head,
+    prototype_logits,
+    require_task_norms,
+    simple_shot_features,
+    sinusoids,
+    with_batch_statistics,
+)
+
+__all__ = [
+    "ANIL",
+    "MAML",
+    "BatchStatistics",
+    "EpisodeAccuracy",
+    "LinearHead",
+    "NearestCentroid",
+    "ProtoNet",
+    "Reptile",
+    "adapt",
+    "class_means",
+    "faster_path",
+    "few_shot_accuracy",
+    "fitted_head",
+    "prototype_logits",
+    "require_task_norms",
+    "simple_shot_features",
+    "sinusoids",
+    "with_batch_statistics",
+]
