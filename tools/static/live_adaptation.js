@@ -146,6 +146,10 @@
       grasped.offset = [0, 1].map((axis) => grasped.point[axis] - at[axis]);
       handles[grasped.number].focus({ preventScroll: true });
     });
+    // A finger on a point drags it; elsewhere it scrolls the page.
+    svg.addEventListener("touchstart", (event) => {
+      if (event.touches.length === 1 && nearest(under(event.touches[0]))) event.preventDefault();
+    }, { passive: false });
     svg.addEventListener("pointermove", (event) => {
       if (event.isPrimary && grasped) moved(grasped.number, under(event).map((value, axis) => value + grasped.offset[axis]));
     });
