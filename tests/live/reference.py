@@ -115,3 +115,69 @@ def median_rule(points: Tensor) -> float:
     """The root of the median squared distance between different points; the lower one of two."""
     distances = sorted(float((a - b).square().sum()) for i, a in enumerate(points) for b in points[:i])
     return distances[(len(distances) - 1) // 2] ** 0.5
+
+
+def regressors(activation: type[nn.Module] = nn.ReLU, width: int = 40) -> dict[str, nn.Module]:
+    """Two networks of one input and one output that fit a sine a little, and not at all."""
+    found: dict[str, nn.Module] = {}
+    with torch.random.fork_rng(), torch.enable_grad():
+        for seed, (name, trained) in enumerate((("meta-learned start", 60), ("random start", 0))):
+            torch.manual_seed(seed)
+            found[name] = nn.Sequential(
+                nn.Linear(1, width), activation(), nn.Linear(width, width), activation(), nn.Linear(width, 1)
+            )
+            x = torch.linspace(-5, 5, 40)[:, None]
+            optimizer = torch.optim.Adam(found[name].parameters(), 0.01)
+            for _ in range(trained):
+                optimizer.zero_grad()
+                F.mse_loss(found[name](x), 2 * (x - 1).sin()).backward()
+                optimizer.step()
+            found[name].zero_grad()
+    return found
+
+
+def sine_tasks(count: int, points: int = 5) -> list[dict[str, Tensor]]:
+    """Points of sines, as figure 2 of Finn et al. (2017) has them."""
+    draw = torch.Generator().manual_seed(1)
+    done = []
+    for _ in range(count):
+        amplitude = 0.5 + 4 * torch.rand(1, generator=draw)
+        phase, x = 3 * torch.rand(1, generator=draw), 10 * torch.rand(points, generator=draw) - 5
+        targets = amplitude * (x - phase).sin()
+        done.append({"inputs": x, "targets": targets, "amplitude": amplitude, "phase": phase})
+    return done
+
+
+def regressor(layers: list[dict[str, Any]]) -> nn.Sequential:
+    """The network of an adaptation figure, float64."""
+    network = nn.Sequential()
+    for layer in layers:
+        if layer["kind"] != "linear":
+            network.append({"relu": nn.ReLU, "tanh": nn.Tanh}[layer["kind"]]())
+            continue
+        values = torch.from_numpy(np.frombuffer(base64.b64decode(layer["weights"]), "<f4").astype(np.float64))
+        linear = nn.Linear(layer["inputs"], layer["outputs"], dtype=torch.float64)
+        with torch.no_grad():
+            linear.weight.copy_(values[: -layer["outputs"]].view_as(linear.weight))
+            linear.bias.copy_(values[-layer["outputs"] :])
+        network.append(linear)
+    return network
+
+
+def descended(content: dict[str, Any], network: dict[str, Any], task: dict[str, Any], steps: int) -> dict[str, Any]:
+    """A network of an adaptation figure after some steps of ``torch.optim.SGD`` on the points: its losses on the way,
+    and its curve."""
+    model = regressor(network["layers"])
+    x, y = (torch.tensor(task[name], dtype=torch.float64)[:, None] for name in ("inputs", "targets"))
+    optimizer = torch.optim.SGD(model.parameters(), content["rate"])
+    losses = []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        losses.append(F.mse_loss(model(x), y))
+        losses[-1].backward()
+        optimizer.step()
+    left, right, *_ = content["extent"]
+    places = torch.linspace(left, right, content["grid"], dtype=torch.float64)[:, None]
+    with torch.no_grad():
+        losses.append(F.mse_loss(model(x), y))
+        return {"losses": [float(loss) for loss in losses], "curve": model(places)[:, 0]}
