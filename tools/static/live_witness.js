@@ -2,6 +2,7 @@
 // A kind of figure for live.js, which comes before this script.
 "use strict";
 
+{ // names of its own: other kinds of figures may be on the page
 const SIDE = 480; // of the panel, in the units of its drawing
 const REACH = { handle: 22, point: 30 }; // how near the pointer must be to grasp something, in pixels of the screen
 const HEAT = [[47, 127, 191], [222, 108, 22]]; // where the first group is denser, and the second
@@ -273,3 +274,4 @@ KINDS.witness = (root, content) => {
   draw();
   say();
 };
+}
