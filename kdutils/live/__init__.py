@@ -5,8 +5,9 @@ GitHub, Colab and paper.
 """
 
 from kdutils.live.answers import answers
+from kdutils.live.curves import curves
 from kdutils.live.figure import LIVE_MIMETYPE, Live
 from kdutils.live.temperature import temperature
 from kdutils.live.witness import witness
 
-__all__ = ["LIVE_MIMETYPE", "Live", "answers", "temperature", "witness"]
+__all__ = ["LIVE_MIMETYPE", "Live", "answers", "curves", "temperature", "witness"]
