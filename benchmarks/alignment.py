@@ -33,7 +33,7 @@ FIRST_SEED = 100
 RATES = (0.001, 0.003, 0.01)
 EPOCHS = (11, 22, 33)
 BATCH = 120
-TIE = 0.005
+TIE = 0.01
 KEY = ("method", "rate", "epochs", "value")
 CHAPTER = ROOT / "chapters" / "adapt" / "alignment.ipynb"
 TAKEN = ("features", "draw", "network", "labels", "mmd", "coral", "jdot")
@@ -108,7 +108,7 @@ def write(results: list[dict[str, Any]], path: Path) -> None:
 
 
 def best(results: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """For each method the setting with the highest mean; of those within half a point of it the shortest training."""
+    """For each method the setting with the highest mean; of those within one point of it the shortest training."""
     found: dict[str, dict[str, Any]] = {}
     results = list(results)
     for method in METHODS:
