@@ -2,7 +2,7 @@
 
 import re
 
-from benchmarks import soft_targets
+from benchmarks import alignment, soft_targets
 from tools import notebooks
 from tools.notebooks import ROOT
 
@@ -46,3 +46,34 @@ def test_numbers_in_the_text_are_those_of_the_record():
     assert f"with the teacher, it reached {shown['soft targets, all pictures']} %" in " ".join(PROSE.split())
     hard, soft = shown["hard answers, all pictures"], shown["soft targets, all pictures"]
     assert f"in the table of settings, {hard} against {soft} %" in " ".join(PROSE.split())
+
+
+ALIGNED = notebooks.read(alignment.CHAPTER)
+ALIGNED_CODE = "\n".join(cell.source for cell in ALIGNED.cells if cell.cell_type == "code")
+ALIGNED_RESULTS = alignment.read(ROOT / alignment.RESULTS)
+
+
+def test_the_settings_of_alignment_were_chosen_by_the_code_of_the_chapter():
+    assert all(ALIGNED_CODE.count(f"def {name}(") == 1 for name in alignment.TAKEN)
+    assert alignment.THERE["jdot"].__code__.co_filename == str(alignment.CHAPTER)
+
+
+def test_the_table_of_alignment_is_the_record():
+    prose = "\n".join(cell.source for cell in ALIGNED.cells if cell.cell_type == "markdown")
+    assert alignment.table(ALIGNED_RESULTS) in prose
+    assert [alignment.key(one) for one in ALIGNED_RESULTS] == alignment.grid()
+    assert {len(one["accuracies"]) for one in ALIGNED_RESULTS} == {5}
+
+
+def test_the_chapter_on_alignment_trains_with_the_best_settings():
+    best = alignment.best(ALIGNED_RESULTS)
+    trials = re.findall(r'"([^"]+)": trial\("[^"]+", (\w+), (?:passes=)?(\d+), (?:rate=)?([\d.]+)', ALIGNED_CODE)
+    of = {"labels": "source only", "mmd": "MMD", "coral": "Deep CORAL", "jdot": "DeepJDOT"}
+    checked = [name for name, *_ in trials if "longer" not in name]
+    assert len(checked) == len(trials) - 1 == 10
+    for name, objective, epochs, rate in trials:
+        if name in checked:
+            assert (int(epochs), float(rate)) == (best[of[objective]]["epochs"], best[of[objective]]["rate"]), name
+    assert f"def mmd(data, weight={best['MMD']['value']})" in ALIGNED_CODE
+    assert f"def coral(data, weight={best['Deep CORAL']['value']})" in ALIGNED_CODE
+    assert f"def jdot(data, alpha={best['DeepJDOT']['value']})" in ALIGNED_CODE

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
 
 from kdutils.checks import require_choice, require_device
 from kdutils.data.source import Source
@@ -53,26 +52,26 @@ class Trial:
     Args:
         objective: makes the objective of a seed, with a new learner; torch's global random state is seeded before.
         data: the training set, or a function that makes the one of a seed.
-        measure: what the trained learner is worth: a number, or numbers by name. None measures on ``test``.
-        test: in place of ``measure``, the data that no training sees, or a function that makes those of a seed: what
-            the objective measures of the learner there, its accuracy unless it says otherwise.
+        measure: what the trained learner is worth: a number, or numbers by name; a function of the learner and, where
+            ``test`` is given, of that. None measures what the objective does, accuracy unless it says otherwise.
+        test: the data that no training sees, or a function that makes those of a seed.
         options: of ``fit``: ``epochs``, ``batch_size`` and so on.
 
     Raises:
-        TypeError: if an option is missing or none of ``fit``, or unless one of ``measure`` and ``test`` is given.
+        TypeError: if an option is missing or none of ``fit``, or unless ``measure`` or ``test`` is given.
     """
 
     def __init__(
         self,
         objective: Callable[[int], Objective],
         data: Source | Callable[[int], Source],
-        measure: Callable[[nn.Module], Metrics] | None = None,
+        measure: Callable[..., Metrics] | None = None,
         *,
         test: Source | Callable[[int], Source] | None = None,
         **options: Any,
     ) -> None:
-        if (measure is None) == (test is None):
-            raise TypeError("a Trial measures by a function, or on data: pass one of measure and test")
+        if measure is None and test is None:
+            raise TypeError("a Trial measures by a function, or on data: pass measure, test, or both")
         for name in options:
             if name == "seed":
                 raise TypeError("a Trial is called with its seed; seed is no option of it")
@@ -97,6 +96,7 @@ class Trial:
         objective: Callable[[Source], Objective],
         *,
         test: str = "test",
+        measure: Callable[..., Metrics] | None = None,
         **options: Any,
     ) -> Trial:
         """One training for each draw of the data: on one part of it, measured on another.
@@ -106,6 +106,7 @@ class Trial:
             part: what is trained on.
             objective: makes the objective from that part, with a new learner.
             test: the part that no training sees.
+            measure: what the trained learner is worth on that part, a function of both; None as above.
             options: of ``fit``.
 
         Raises:
@@ -115,7 +116,7 @@ class Trial:
             require_choice("part", part, draw)
             require_choice("test", test, draw)
         train, held = ({seed: draw[name] for seed, draw in enumerate(draws)} for name in (part, test))
-        return cls(OfDraw(train, objective), OfDraw(train), test=OfDraw(held), **options)
+        return cls(OfDraw(train, objective), OfDraw(train), measure, test=OfDraw(held), **options)
 
     def only(self, seed: int) -> Trial:
         """The same for one seed, without the draws of the others: what a worker is sent."""
@@ -165,10 +166,15 @@ class Trial:
             return Start(seed, self.objective(seed), _of(self.data, seed), torch.get_rng_state())
 
     def _measured(self, seed: int, objective: Objective) -> Metrics:
-        if self.measure is not None:
+        if self.test is None:
+            assert self.measure is not None
             return self.measure(objective.learner)
-        assert self.test is not None
-        return objective.measure(objective.learner, _of(self.test, seed))
+        test = _of(self.test, seed)
+        return (
+            objective.measure(objective.learner, test)
+            if self.measure is None
+            else self.measure(objective.learner, test)
+        )
 
 
 class OfDraw:

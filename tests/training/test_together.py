@@ -579,11 +579,28 @@ def test_the_objective_says_what_is_measured_on_the_test_data(blobs):
     assert trial(0) == {"samples": float(len(blobs(seed=5)))}
 
 
-@pytest.mark.parametrize("more", [{}, {"measure": lambda learner: 0.0, "test": "blobs"}], ids=["neither", "both"])
-def test_a_trial_wants_either_a_measure_or_test_data(blobs, more):
-    more = {name: blobs() if value == "blobs" else value for name, value in more.items()}
-    with pytest.raises(TypeError, match="pass one of measure and test"):
-        Trial(lambda seed: kd.Supervised(plain()), blobs(), epochs=1, **more)
+def test_a_trial_wants_a_measure_or_test_data(blobs):
+    with pytest.raises(TypeError, match="pass measure, test, or both"):
+        Trial(lambda seed: kd.Supervised(plain()), blobs(), epochs=1)
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_measure_of_ones_own_gets_the_test_data_of_its_seed(blobs, together):
+    draws = [{"all": blobs(seed=seed), "test": blobs(n=20 + seed, seed=9 + seed)} for seed in range(2)]
+
+    def measure(learner, test):
+        return {"samples": float(len(test)), "accuracy": kd.measure.accuracy(learner, test)}
+
+    options = {"epochs": 2, "batch_size": 20}
+    found = compare(
+        {"m": Trial.on(draws, "all", lambda data: kd.Supervised(plain()), measure=measure, **options)},
+        2,
+        together=together,
+        progress=False,
+    )
+    usual = Trial.on(draws, "all", lambda data: kd.Supervised(plain()), **options)
+    assert found.values["m"]["samples"] == (20.0, 21.0)
+    assert found.values["m"]["accuracy"] == pytest.approx([usual(seed)["accuracy"] for seed in range(2)], abs=0.06)
 
 
 def test_a_trial_on_draws_trains_and_measures_each_seed_on_the_parts_of_its_draw(blobs):

@@ -49,7 +49,7 @@ def negative_entropy(logits: Tensor) -> float:
         ValueError: if the logits are no matrix of numbers.
 
     Source: Morerio, Cavazza and Murino (2018), arXiv:1711.10288 (as a validator); Musgrave, Belongie and Lim (2022),
-    arXiv:2211.15673.
+    arXiv:2208.07360.
     """
     return -_entropy(_log_probabilities(logits)).mean().item()
 
@@ -71,7 +71,7 @@ def information_maximization(logits: Tensor) -> float:
     Raises:
         ValueError: if the logits are no matrix of numbers.
 
-    Source: Musgrave, Belongie and Lim (2022), arXiv:2211.15673 (as a validator); Shi and Sha (2012), arXiv:1206.6438.
+    Source: Shi and Sha (2012), arXiv:1206.6438.
     """
     logs = _log_probabilities(logits)
     mean = torch.logsumexp(logs, 0, keepdim=True) - math.log(len(logs))
