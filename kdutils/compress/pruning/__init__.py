@@ -1,7 +1,4 @@
-"""Pruning: weights, channels and blocks taken out of a trained network, and what that saves.
-
-Taught in the chapter *Pruning*.
-"""
+"""Pruning: weights, channels and blocks taken out of a trained network, and what that saves."""
 
 from kdutils.compress.pruning.channels import chain_of, remove_channels
 from kdutils.compress.pruning.gradients import loss_gradients

@@ -1,7 +1,4 @@
-"""Channels removed from a chain of layers: the network gets smaller, not only emptier.
-
-Taught in the chapter *Pruning*.
-"""
+"""Channels removed from a chain of layers: the network gets smaller, not only emptier."""
 
 from __future__ import annotations
 

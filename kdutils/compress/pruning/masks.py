@@ -1,7 +1,4 @@
-"""Weights that are zero and stay zero: masks as a part of the model.
-
-Taught in the chapter *Pruning*.
-"""
+"""Weights that are zero and stay zero: masks as a part of the model."""
 
 from __future__ import annotations
 

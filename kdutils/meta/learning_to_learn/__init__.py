@@ -1,7 +1,4 @@
-"""Learning to learn: a few samples of classes that training never saw.
-
-Taught in the chapter *Learning to learn*.
-"""
+"""Learning to learn: a few samples of classes that training never saw."""
 
 from kdutils.meta.learning_to_learn.anil import ANIL
 from kdutils.meta.learning_to_learn.baselines import LinearHead, NearestCentroid, fitted_head, simple_shot_features
