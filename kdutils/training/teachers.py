@@ -191,6 +191,7 @@ def is_teacher(module: nn.Module) -> bool:
 
 def _keys(images: Tensor) -> Tensor:
     """One number per image that changes when the image does; exact, so it does not depend on the batch."""
-    places = torch.arange(1, images[0].numel() + 1, device=images.device)
-    bits = images.float().contiguous().view(torch.int32).flatten(1)
+    values = images.float().flatten(1)
+    bits = nn.functional.pad(values, (0, values.shape[1] % 2)).contiguous().view(torch.int64)  # two values in each
+    places = torch.arange(1, 2 * bits.shape[1], 2, device=images.device)
     return (bits * places).sum(dim=1)  # integers wrap around, so the order of summation does not matter
