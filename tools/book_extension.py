@@ -191,6 +191,13 @@ def put_downloads(app: Sphinx, exception: Exception | None) -> None:
             raise SphinxError(str(error)) from error
 
 
+def with_pages(app: Sphinx, name: str, described: Any, options: Any, bases: list[Any]) -> None:
+    """A base in a module without a page, whose name begins with an underscore, gives way to its own base."""
+    for place, base in enumerate(bases):
+        if isinstance(base, type):
+            bases[place] = next(one for one in base.__mro__ if "._" not in one.__module__)
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register everything with Sphinx."""
     claims_page.setup(app)
@@ -203,6 +210,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("autodoc-skip-member", skip_exports)
     app.connect("autodoc-process-docstring", keep_colons, priority=400)  # before Napoleon
     app.connect("autodoc-process-docstring", list_exports)
+    app.connect("autodoc-process-bases", with_pages)
     app.connect("object-description-transform", leave_out_object)
     app.connect("missing-reference", resolve_python_name)
     app.connect("html-page-context", leave_out_thebe, priority=900)

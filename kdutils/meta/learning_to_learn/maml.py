@@ -24,7 +24,7 @@ from kdutils.meta.learning_to_learn._tasks import (
     require_scalar,
     with_gradient,
 )
-from kdutils.meta.learning_to_learn.norms import query_outputs, require_task_norms
+from kdutils.meta.learning_to_learn.batch_statistics import query_outputs, require_task_norms
 from kdutils.models.paths import require_prefixes, under
 from kdutils.precision import in_float32
 from kdutils.training.objective import Objective
@@ -127,7 +127,8 @@ class MAML(Objective):
     meta-batch: each row is a task.
 
     Args:
-        learner: any network without running statistics (see :func:`with_batch_statistics`).
+        learner: any network without running statistics (see
+            :func:`~kdutils.meta.learning_to_learn.batch_statistics.with_batch_statistics`).
         rate: α of the inner steps.
         steps: inner steps.
         first_order: FOMAML: the inner gradients count as constants; about a third cheaper.

@@ -21,7 +21,7 @@ from kdutils.meta.learning_to_learn._tasks import (
     with_gradient,
 )
 from kdutils.meta.learning_to_learn.maml import CHOSEN, MAML, Path, path_of
-from kdutils.meta.learning_to_learn.norms import require_task_norms
+from kdutils.meta.learning_to_learn.batch_statistics import require_task_norms
 from kdutils.precision import in_float32
 from kdutils.training.objective import Objective
 
@@ -38,7 +38,8 @@ class Reptile(Objective):
     No queries are used.
 
     Args:
-        learner: any network without running statistics (see :func:`with_batch_statistics`).
+        learner: any network without running statistics (see
+            :func:`~kdutils.meta.learning_to_learn.batch_statistics.with_batch_statistics`).
         rate: α of the inner steps, which are of SGD. (The paper takes Adam without momentum for pictures.)
         steps: inner steps; with one, this is training on all tasks at once.
         samples: of the support in each inner step, drawn without replacement; None is all of them.

@@ -7,7 +7,7 @@ from torch import nn
 from torch.func import functional_call, grad, vmap
 
 from kdutils.meta import MAML, BatchStatistics, require_task_norms, with_batch_statistics
-from kdutils.meta.learning_to_learn.norms import query_outputs
+from kdutils.meta.learning_to_learn.batch_statistics import query_outputs
 from tests.meta.learning_to_learn.common import convolving, explicit, gradients, tasks
 
 
