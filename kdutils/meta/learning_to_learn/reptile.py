@@ -20,8 +20,8 @@ from kdutils.meta.learning_to_learn._tasks import (
     require_scalar,
     with_gradient,
 )
-from kdutils.meta.learning_to_learn.maml import CHOSEN, MAML, Path, path_of
 from kdutils.meta.learning_to_learn.batch_statistics import require_task_norms
+from kdutils.meta.learning_to_learn.maml import CHOSEN, MAML, Path, path_of
 from kdutils.precision import in_float32
 from kdutils.training.objective import Objective
 
