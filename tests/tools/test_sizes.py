@@ -9,9 +9,8 @@ OVER = {
     "chapters/transfer/feature_extraction": {"words", "lines", "longest", "claims", "seconds"},
     "chapters/transfer/fine_tuning": {"words", "lines", "longest", "claims", "seconds"},
     "chapters/transfer/small_data": {"words", "lines", "longest", "seconds"},
-    "chapters/adapt/alignment": {"seconds"},
 }
-"""Chapters of the first edition, and what in them is too large; one of the second, executed on a busy computer.
+"""Chapters of the first edition, and what in them is too large.
 
 This list shrinks to nothing; nothing is added.
 """
