@@ -4,14 +4,12 @@ python -m benchmarks.alignment [--seeds 5]
 
 The draws are not those that the chapter reports. The network, the objectives and the draws are made by its own code.
 Each result goes to ``results/settings/alignment.json`` as soon as it is there, and the command, run again, goes on from
-it. A test holds the chapter to the best of them.
+it; results of another number of draws are measured anew. A test holds the chapter to the best of them.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
-import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -20,12 +18,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import torch
-
 import kdutils as kd
-from kdutils.command import machine
-from kdutils.files import write_atomically
-from tools import notebooks
+from benchmarks import settings
 from tools.notebooks import ROOT
 
 RESULTS = Path("results/settings/alignment.json")
@@ -39,18 +33,7 @@ CHAPTER = ROOT / "chapters" / "adapt" / "alignment.ipynb"
 TAKEN = ("features", "draw", "network", "labels", "mmd", "coral", "jdot")
 
 
-def taken() -> dict[str, Any]:
-    """The imports of the chapter and its functions named in :data:`TAKEN`, run as they stand there."""
-    cells = [cell.source for cell in notebooks.read(CHAPTER).cells if cell.cell_type == "code"]
-    statements = [part for cell in cells[1:] for part in ast.parse(cell).body]  # all but the set-up
-    imports = [part for part in statements if isinstance(part, ast.Import | ast.ImportFrom)]
-    functions = [part for part in statements if isinstance(part, ast.FunctionDef) and part.name in TAKEN]
-    found: dict[str, Any] = {"kd": kd}
-    exec(compile(ast.Module([*imports, *functions], []), str(CHAPTER), "exec"), found)
-    return found
-
-
-THERE = taken()
+THERE = settings.taken(CHAPTER, TAKEN)
 
 METHODS = {
     "source only": ("labels", "source", None, (None,)),
@@ -94,19 +77,6 @@ def run(setting: tuple[Any, ...], there: Sequence[dict[str, kd.data.Source]]) ->
     return {**dict(zip(KEY, setting, strict=True)), "accuracies": list(found.values[method]["accuracy"])}
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """The results that are there."""
-    return json.loads(path.read_text())["results"] if path.exists() else []
-
-
-def write(results: list[dict[str, Any]], path: Path) -> None:
-    """Keep the results, one to a line."""
-    about = {"versions": machine.versions(), "hardware": machine.hardware(torch.device("cpu"))}
-    lines = ",\n".join(json.dumps(result) for result in results)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, f'{{"circumstances": {json.dumps(about)},\n"results": [\n{lines}\n]}}\n'.encode())
-
-
 def best(results: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """For each method the setting with the highest mean; of those within one point of it the shortest training."""
     found: dict[str, dict[str, Any]] = {}
@@ -134,13 +104,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args(arguments)
     path = ROOT / RESULTS
-    results = read(path)
+    results = [one for one in settings.read(path) if len(one["accuracies"]) == options.seeds]
     known = {key(one) for one in results}
     missing = [setting for setting in grid() if setting not in known]
     there = draws(options.seeds) if missing else []
     for number, setting in enumerate(missing, 1):
         results.append(run(setting, there))
-        write(results, path)
+        settings.write(results, path)
         print(f"{number} of {len(missing)}: {setting} {mean(results[-1]['accuracies']):.3f}", flush=True)
     print(table(results))
     return 0

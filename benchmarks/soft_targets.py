@@ -10,8 +10,6 @@ from it. A test holds the chapter to the best of them.
 from __future__ import annotations
 
 import argparse
-import ast
-import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from itertools import product
@@ -23,9 +21,7 @@ import torch
 from joblib import Parallel, delayed
 
 import kdutils as kd
-from kdutils.command import machine
-from kdutils.files import write_atomically
-from tools import notebooks
+from benchmarks import settings
 from tools.notebooks import ROOT
 
 RESULTS = Path("results/settings/soft_targets.json")
@@ -36,24 +32,11 @@ TEMPERATURES = (1.0, 2.0, 4.0)
 BATCH = 64
 TIE = 0.005
 KEY = ("method", "rate", "steps", "temperature", "seed")
-
-
 CHAPTER = ROOT / "chapters" / "distill" / "soft_targets.ipynb"
 TAKEN = ("at_96_pixels", "seen_by_the_teacher", "draw", "student", "labels", "soft")
 
 
-def taken() -> dict[str, Any]:
-    """The imports of the chapter and its functions named in :data:`TAKEN`, run as they stand there."""
-    cells = [cell.source for cell in notebooks.read(CHAPTER).cells if cell.cell_type == "code"]
-    statements = [part for cell in cells[1:] for part in ast.parse(cell).body]  # all but the set-up
-    imports = [part for part in statements if isinstance(part, ast.Import | ast.ImportFrom)]
-    functions = [part for part in statements if isinstance(part, ast.FunctionDef) and part.name in TAKEN]
-    found: dict[str, Any] = {"kd": kd}
-    exec(compile(ast.Module([*imports, *functions], []), str(CHAPTER), "exec"), found)
-    return found
-
-
-THERE = taken()
+THERE = settings.taken(CHAPTER, TAKEN)
 
 
 def hard(data: kd.Dataset) -> kd.Objective:
@@ -141,19 +124,6 @@ def table(results: Sequence[dict[str, Any]]) -> str:
     return "\n".join(rows)
 
 
-def read(path: Path = RESULTS) -> list[dict[str, Any]]:
-    """The results so far."""
-    return json.loads(path.read_text(encoding="utf-8"))["results"] if path.exists() else []
-
-
-def write(results: list[dict[str, Any]], path: Path) -> None:
-    """Keep the results, one to a line."""
-    about = {"versions": machine.versions(), "hardware": machine.hardware(torch.device("cpu"))}
-    lines = ",\n".join(json.dumps(result) for result in results)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, f'{{"circumstances": {json.dumps(about)},\n"results": [\n{lines}\n]}}\n'.encode())
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what is missing, and print the best setting of each method."""
     parser = argparse.ArgumentParser(description="The settings of the chapter on soft targets, on validation pictures.")
@@ -161,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=2, help="runs at once (2)")
     parser.add_argument("--out", type=Path, default=RESULTS, help=f"the file of results ({RESULTS})")
     options = parser.parse_args(arguments)
-    results = read(options.out)
+    results = settings.read(options.out)
     done = {key(result) for result in results}
     wanted = [one for one in grid(options.seeds) if one not in done]
     if wanted:
@@ -172,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             tasks.append(delayed(run)(one, objective, parts[part], parts["validation"]))
         for result in Parallel(n_jobs=options.workers, return_as="generator")(tasks):
             results.append(result)
-            write(results, options.out)
+            settings.write(results, options.out)
     print(table(results))
     return 0
 

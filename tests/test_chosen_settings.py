@@ -2,7 +2,7 @@
 
 import re
 
-from benchmarks import alignment, soft_targets
+from benchmarks import alignment, settings, soft_targets
 from tools import notebooks
 from tools.notebooks import ROOT
 
@@ -20,13 +20,13 @@ def test_the_settings_were_chosen_by_the_code_of_the_chapter():
 
 
 def test_the_table_of_settings_is_the_record():
-    assert soft_targets.table(soft_targets.read(ROOT / soft_targets.RESULTS)) in PROSE
-    runs = {soft_targets.key(result) for result in soft_targets.read(ROOT / soft_targets.RESULTS)}
+    assert soft_targets.table(settings.read(ROOT / soft_targets.RESULTS)) in PROSE
+    runs = {soft_targets.key(result) for result in settings.read(ROOT / soft_targets.RESULTS)}
     assert runs == set(soft_targets.grid(5))
 
 
 def test_the_chapter_trains_with_the_best_settings():
-    best = soft_targets.best(soft_targets.read(ROOT / soft_targets.RESULTS))
+    best = soft_targets.best(settings.read(ROOT / soft_targets.RESULTS))
     trials = re.findall(r'"([^"]+)": trial\("(\w+)", (\w+), epochs=(\d+), rate=([\d.]+)\)', CODE)
     assert len(trials) == 3
     for name, part, _, epochs, rate in trials:
@@ -40,7 +40,7 @@ def test_the_chapter_trains_with_the_best_settings():
 
 
 def test_numbers_in_the_text_are_those_of_the_record():
-    best = soft_targets.best(soft_targets.read(ROOT / soft_targets.RESULTS))
+    best = soft_targets.best(settings.read(ROOT / soft_targets.RESULTS))
     shown = {name: f"{100 * one['validation accuracy']:.1f}" for name, one in best.items()}
     assert f"reached {shown['labels for all pictures']} % on validation pictures" in " ".join(PROSE.split())
     assert f"with the teacher, it reached {shown['soft targets, all pictures']} %" in " ".join(PROSE.split())
@@ -50,7 +50,7 @@ def test_numbers_in_the_text_are_those_of_the_record():
 
 ALIGNED = notebooks.read(alignment.CHAPTER)
 ALIGNED_CODE = "\n".join(cell.source for cell in ALIGNED.cells if cell.cell_type == "code")
-ALIGNED_RESULTS = alignment.read(ROOT / alignment.RESULTS)
+ALIGNED_RESULTS = settings.read(ROOT / alignment.RESULTS)
 
 
 def test_the_settings_of_alignment_were_chosen_by_the_code_of_the_chapter():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -10,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from kdutils.data.batch import Batch
-from kdutils.models.paths import head_path, require_layer
+from kdutils.models.paths import head_path, pooled, require_layer
 from kdutils.training.objective import Objective, Supervised
 from kdutils.training.taps import run_tapped
 
-__all__ = ["Aligned", "Seen", "require_weight", "seed_by_seed", "unlabeled_target"]
+__all__ = ["Aligned", "Seen", "seed_by_seed", "unlabeled_target"]
 
 
 class Seen(NamedTuple):
@@ -64,9 +63,15 @@ class Aligned(Objective):
         target = unlabeled_target(batch)
         (_, ours), (logits, theirs) = run_tapped(self.learner, self.features, batch, target, joined=self.joined)
         labels = self.labels(batch)["labels"]  # of the same run
-        source_rows = [batch.gathered(vectors(rows)) for rows in ours]
-        target_rows = [target.gathered(vectors(rows)) for rows in theirs]
+        source_rows = [batch.gathered(pooled(rows)) for rows in ours]
+        target_rows = [target.gathered(pooled(rows)) for rows in theirs]
         return Seen(source_rows, target_rows, logits, labels)
+
+    def terms(self, batch: Batch, gap: Callable[[Tensor, Tensor], Tensor], weight: float) -> dict[str, Tensor]:
+        """The terms ``labels`` and ``alignment``, the weighted sum of the gaps of all layers."""
+        seen = self.seen(batch)
+        gaps = [seed_by_seed(gap, s, t) for s, t in zip(seen.source, seen.target, strict=True)]
+        return {"labels": seen.labels, "alignment": weight * sum(gaps[1:], gaps[0])}
 
 
 def unlabeled_target(batch: Batch) -> Batch:
@@ -96,20 +101,6 @@ def unlabeled_target(batch: Batch) -> Batch:
             f"source and target must have samples of one kind; got {ours} in the source, {theirs} in the target"
         )
     return target
-
-
-def vectors(rows: Tensor) -> Tensor:
-    """Rows (n, d): the mean over the places of maps (n, d, height, width), and over the tokens of (n, tokens, d)."""
-    if rows.ndim == 3:
-        return rows.mean(1)
-    return rows if rows.ndim == 2 else rows.flatten(2).mean(2)
-
-
-def require_weight(**numbers: float) -> None:
-    """Raise ValueError unless every number is finite and at least zero."""
-    for name, value in numbers.items():
-        if not 0 <= value < math.inf:
-            raise ValueError(f"{name} must be a finite number from 0 on; got {value!r}")
 
 
 def seed_by_seed(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:

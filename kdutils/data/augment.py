@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdutils.checks import require_choice, require_fraction
+from kdutils.checks import require_choice, require_fraction, require_not_negative
 from kdutils.data.chain import OfInputs, chain, jointly
 from kdutils.data.draws import Draws
 from kdutils.data.geometry import Range, affine_matrices, elastic_displacement, interval, uniform, warp
@@ -220,8 +220,7 @@ def noise(std: float = 0.1) -> Augmentation:
     Raises:
         ValueError: if ``std`` is negative.
     """
-    if std < 0:
-        raise ValueError(f"std must not be negative; got {std!r}")
+    require_not_negative(std=std)
     return partial(_noise, std=std)
 
 

@@ -8,14 +8,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
-__all__ = ["blocks", "head_path", "replaced", "require_layer", "require_prefixes", "tapped", "under"]
+__all__ = ["Pool", "blocks", "head_path", "pooled", "replaced", "require_layer", "require_prefixes", "tapped", "under"]
 
 NEAREST = 5
+
+Pool = Literal["mean", "max", "none"]
+"""What becomes of the places of a feature map, or of the tokens of a sequence."""
 
 
 @contextmanager
@@ -85,6 +88,14 @@ def require_prefixes(model: nn.Module, prefixes: str | Sequence[str], argument: 
                 f"{argument}: {prefix!r} begins no parameter's name in {_kind(model)}; {_nearest(prefix, known)}"
             )
     return wanted
+
+
+def pooled(outputs: Tensor, pool: Pool = "mean") -> Tensor:
+    """Rows (n, d) of maps (n, d, height, width), tokens (n, tokens, d) or rows; with "none" the outputs as they are."""
+    if pool == "none" or outputs.ndim == 2:
+        return outputs
+    rows = outputs.transpose(1, 2) if outputs.ndim == 3 else outputs.flatten(2)
+    return rows.mean(2) if pool == "mean" else rows.amax(2)
 
 
 def under(name: str, prefixes: Iterable[str]) -> bool:

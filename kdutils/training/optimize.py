@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from kdutils.checks import require_choice, require_fraction, require_positive
+from kdutils.checks import require_choice, require_fraction, require_not_negative, require_positive
 
 __all__ = ["Rate", "Schedule", "optimizer_for", "optimizer_of", "parameter_groups", "schedule_for", "steps"]
 
@@ -174,8 +174,8 @@ def optimizer_for(
     parameters = [{"params": group} for group, _ in groups]
     if learning_rate is not None:
         require_positive(learning_rate=learning_rate)
-    if weight_decay is not None and not 0 <= weight_decay < math.inf:
-        raise ValueError(f"weight_decay must be a number of at least 0; got {weight_decay!r}")
+    if weight_decay is not None:
+        require_not_negative(weight_decay=weight_decay)
     if callable(optimizer):
         return optimizer(parameters, **_accepted(optimizer, learning_rate, weight_decay))
     require_choice("optimizer", optimizer, ["adamw", "sgd", "nesterov"])

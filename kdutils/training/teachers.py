@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from kdutils.data.batch import Batch, Teacher
 from kdutils.data.dataset import Dataset
+from kdutils.data.draws import GAMMA
 from kdutils.data.source import Source
 from kdutils.describe import fingerprint
 
@@ -192,6 +193,8 @@ def is_teacher(module: nn.Module) -> bool:
 def _keys(images: Tensor) -> Tensor:
     """One number per image that changes when the image does; exact, so it does not depend on the batch."""
     values = images.float().flatten(1)
-    bits = nn.functional.pad(values, (0, values.shape[1] % 2)).contiguous().view(torch.int64)  # two values in each
-    places = torch.arange(1, 2 * bits.shape[1], 2, device=images.device)
-    return (bits * places).sum(dim=1)  # integers wrap around, so the order of summation does not matter
+    words = nn.functional.pad(values, (0, values.shape[1] % 2)).contiguous().view(torch.int64)  # two values in each
+    words = words * GAMMA  # so that signs, the highest bits of both halves, do not cancel in the sum
+    words ^= (words >> 32) & 0xFFFFFFFF
+    places = torch.arange(1, 2 * words.shape[1], 2, device=images.device)
+    return (words * places).sum(dim=1)  # integers wrap around, so the order of summation does not matter

@@ -1,7 +1,6 @@
 """What all objectives share that align a labeled source and an unlabeled target."""
 
 import math
-from importlib.util import find_spec
 
 import pytest
 import torch
@@ -9,12 +8,12 @@ from torch import nn
 from torch.func import vmap
 
 import kdutils as kd
-from kdutils.adapt._aligned import require_weight, seed_by_seed, unlabeled_target, vectors
+from kdutils.adapt._aligned import seed_by_seed, unlabeled_target
 from kdutils.data import Beside, Dataset
+from kdutils.models.paths import pooled
 from kdutils.training.compare import compare
-from tests.adapt.alignment.common import NOTHING, OBJECTIVES, domain, pair, picture_net, trained, vector_net
+from tests.adapt.alignment.common import NO_POT, NOTHING, OBJECTIVES, domain, pair, picture_net, trained, vector_net
 
-NO_POT = pytest.mark.skipif(find_spec("ot") is None, reason="POT is not installed")
 each = pytest.mark.parametrize("name", [pytest.param(n, marks=[NO_POT] if n == "JDOT" else []) for n in OBJECTIVES])
 
 
@@ -143,9 +142,9 @@ def test_a_layer_that_is_not_there_is_refused_before_training_with_those_that_ar
 @pytest.mark.parametrize("value", [-1.0, math.nan, math.inf])
 def test_a_weight_is_a_finite_number_from_zero_on(name, value):
     for argument in NOTHING[name]:
-        with pytest.raises(ValueError, match=f"{argument} must be a finite number from 0 on; got {value}"):
+        with pytest.raises(ValueError, match=f"{argument} must be a finite number of at least 0; got {value}"):
             OBJECTIVES[name](vector_net(), **{argument: value})
-    require_weight(weight=0)
+    OBJECTIVES[name](vector_net(), **NOTHING[name])
 
 
 @each
@@ -176,11 +175,11 @@ def test_all_seeds_can_be_trained_at_once(name):
 
 def test_maps_and_tokens_become_means():
     maps = torch.randn(2, 3, 4, 5)
-    torch.testing.assert_close(vectors(maps), maps.mean((2, 3)))
+    torch.testing.assert_close(pooled(maps), maps.mean((2, 3)))
     tokens = torch.randn(2, 4, 3)
-    torch.testing.assert_close(vectors(tokens), tokens.mean(1))
+    torch.testing.assert_close(pooled(tokens), tokens.mean(1))
     rows = maps[:, :, 0, 0]
-    assert vectors(rows) is rows
+    assert pooled(rows) is rows
 
 
 def test_a_function_that_looks_at_numbers_has_its_gradient_under_vmap():

@@ -113,7 +113,7 @@ def test_batches_are_augmented_per_sample_and_differ_between_epochs():
     [
         (lambda: augment.shift_crop(-1), "padding must be at least 0 pixels; got -1"),
         (lambda: augment.flip(1.5), r"probability must lie in \[0, 1\]; got 1.5"),
-        (lambda: augment.noise(-0.1), "std must not be negative; got -0.1"),
+        (lambda: augment.noise(-0.1), "std must be a finite number of at least 0; got -0.1"),
         (lambda: augment.affine(scale=(0.0, 1.0)), r"scale must be .*at least 0.01"),
         (lambda: augment.color(contrast=-1), "contrast must not be negative; got -1"),
         (lambda: augment.mixup(0), "alpha must be a positive finite number; got 0"),

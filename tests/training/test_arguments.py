@@ -31,7 +31,7 @@ import kdutils as kd
         ({"average": math.nan}, r"average must lie in \[0, 1\)"),
         ({"warmup": math.nan}, r"warmup must lie in \[0, 1\]"),
         ({"learning_rate": math.nan}, "learning_rate must be a positive finite number"),
-        ({"weight_decay": -1.0}, "weight_decay must be a number of at least 0"),
+        ({"weight_decay": -1.0}, "weight_decay must be a finite number of at least 0"),
         ({"checkpoint_every": 5}, "want a folder"),
     ],
 )

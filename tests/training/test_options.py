@@ -211,7 +211,7 @@ def test_between_two_looks_no_step_waits_for_the_device(blobs, normed):
         ({"precision": "fp8"}, "precision='fp8' is not known"),
         ({"checkpoint_every": 5}, "want a folder"),
         ({"optimizer": "adam"}, "did you mean 'adamw'"),
-        ({"weight_decay": -1.0}, "weight_decay must be a number of at least 0; got -1.0"),
+        ({"weight_decay": -1.0}, "weight_decay must be a finite number of at least 0; got -1.0"),
         ({"schedule": "cosin"}, "did you mean 'cosine'"),
     ],
 )

@@ -61,6 +61,16 @@ def test_a_second_call_does_not_run_again_and_other_layers_do():
     assert net.sizes == [5, 5]
 
 
+def test_rows_of_an_earlier_run_are_not_mixed_with_those_of_another():
+    net = nn.Sequential(nn.Dropout(0.5), nn.Linear(3, 4), nn.Linear(4, 2))
+    one = batch()
+    run_tapped(net, "0", one)
+    run_tapped(net, "1", one)  # another run, in which other numbers are dropped
+    ((out, (dropped, rows)),) = run_tapped(net, ["0", "1"], one)
+    torch.testing.assert_close(net[1](dropped), rows)
+    torch.testing.assert_close(net[2](rows), out)
+
+
 def test_after_a_run_without_taps_it_runs_again_and_the_outputs_belong_to_the_rows():
     net, one = model(), batch()
     before = one.run(net)

@@ -41,6 +41,20 @@ def test_a_recorded_teacher_notices_two_images_that_changed_places(blobs, linear
         recorded.lookup(mirrored)
 
 
+@pytest.mark.parametrize("size", [1, 3, 4])
+def test_a_recorded_teacher_notices_pixels_that_change_their_signs(linear, size):
+    """Of an odd number of them too, and where as many become positive as negative."""
+    images = torch.randn(6, 1, 1, size, generator=torch.Generator().manual_seed(0))
+    data = kd.Dataset(images)
+    recorded = kd.Recorded.of(torch.zeros(6, 3), data)
+    for number in range(1, 2**size):
+        signs = torch.tensor([-1.0 if number >> place & 1 else 1.0 for place in range(size)])
+        batch = next(data.batches(6))
+        batch.images = images * signs
+        with pytest.raises(ValueError, match="other images"):
+            recorded.lookup(batch)
+
+
 def test_a_recorded_teacher_has_no_model_to_run(blobs, linear):
     with pytest.raises(RuntimeError, match="no model"):
         kd.Recorded(linear(), blobs())(blobs().images)

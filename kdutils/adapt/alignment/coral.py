@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from kdutils.adapt._aligned import Aligned, require_weight, seed_by_seed
+from kdutils.adapt._aligned import Aligned
 from kdutils.adapt._samples import full_precision, two_samples
+from kdutils.checks import require_not_negative
 from kdutils.data.batch import Batch
 
 __all__ = ["DeepCORAL", "coral_loss"]
@@ -75,11 +76,9 @@ class DeepCORAL(Aligned):
         joined: bool = False,
     ) -> None:
         super().__init__(learner, features, joined)
-        require_weight(weight=weight)
+        require_not_negative(weight=weight)
         self.weight = weight
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The terms ``labels`` and ``alignment``."""
-        seen = self.seen(batch)
-        gaps = [seed_by_seed(coral_loss, s, t) for s, t in zip(seen.source, seen.target, strict=True)]
-        return {"labels": seen.labels, "alignment": self.weight * sum(gaps[1:], gaps[0])}
+        return self.terms(batch, coral_loss, self.weight)

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdutils.adapt._aligned import Aligned, require_weight, seed_by_seed
+from kdutils.adapt._aligned import Aligned, seed_by_seed
 from kdutils.adapt._samples import common_mean, full_precision, two_samples
-from kdutils.checks import require_labels
+from kdutils.checks import require_labels, require_not_negative
 from kdutils.data.batch import Batch
 from kdutils.precision import in_float32, in_float64
 
@@ -39,7 +39,7 @@ def jdot_cost(
 
     Source: Damodaran et al. (2018), arXiv:1803.10081, equation 5.
     """
-    require_weight(alpha=alpha, lambda_t=lambda_t)
+    require_not_negative(alpha=alpha, lambda_t=lambda_t)
     source, target = two_samples(source, target, names=("source", "target"))
     if target_logits.ndim != 2 or len(target_logits) != len(target):
         raise ValueError(f"target_logits must be ({len(target)}, classes); got {tuple(target_logits.shape)}")
@@ -154,7 +154,7 @@ class DeepJDOT(Aligned):
         if features is not None and not isinstance(features, str):
             raise ValueError(f"features must be the path of one layer; got {features!r}")
         super().__init__(learner, features, joined)
-        require_weight(alpha=alpha, lambda_t=lambda_t)
+        require_not_negative(alpha=alpha, lambda_t=lambda_t)
         self.alpha = alpha
         self.lambda_t = lambda_t
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kdutils.adapt._samples import full_precision, two_samples
-from kdutils.checks import require_choice, require_count, require_positive
+from kdutils.checks import require_choice, require_count, require_not_negative, require_positive
 
 __all__ = ["Gaussian", "Kernel", "Laplace", "Linear", "Polynomial", "as_kernel", "median_bandwidth"]
 
@@ -254,8 +254,7 @@ class Polynomial(Kernel):
 
     def __post_init__(self) -> None:
         require_count(degree=self.degree)
-        if not 0 <= self.offset < math.inf:
-            raise ValueError(f"offset must be a finite number from 0 on; got {self.offset!r}")
+        require_not_negative(offset=self.offset)
         if self.scale is not None:
             require_positive(scale=self.scale)
 

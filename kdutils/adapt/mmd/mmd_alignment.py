@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from kdutils.adapt._aligned import Aligned, require_weight, seed_by_seed
+from kdutils.adapt._aligned import Aligned
 from kdutils.adapt._samples import two_samples
 from kdutils.adapt.mmd.estimators import mmd2
 from kdutils.adapt.mmd.kernels import Gaussian, Kernel, as_kernel, median_bandwidth
-from kdutils.checks import require_choice
+from kdutils.checks import require_choice, require_not_negative
 from kdutils.data.batch import Batch
 
 __all__ = ["MMDAlignment"]
@@ -63,7 +63,7 @@ class MMDAlignment(Aligned):
         joined: bool = False,
     ) -> None:
         super().__init__(learner, features, joined)
-        require_weight(weight=weight)
+        require_not_negative(weight=weight)
         require_choice("estimator", estimator, ["unbiased", "biased", "linear"])
         self.kernel = None if kernel is None else as_kernel(kernel)
         self.weight = weight
@@ -71,9 +71,7 @@ class MMDAlignment(Aligned):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The terms ``labels`` and ``alignment``."""
-        seen = self.seen(batch)
-        gaps = [seed_by_seed(self.gap, s, t) for s, t in zip(seen.source, seen.target, strict=True)]
-        return {"labels": seen.labels, "alignment": self.weight * sum(gaps[1:], gaps[0])}
+        return self.terms(batch, self.gap, self.weight)
 
     def gap(self, source: Tensor, target: Tensor) -> Tensor:
         """MMD² of features (n, d) and (m, d)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -14,16 +14,13 @@ from kdutils.checks import require_choice
 from kdutils.data.dataset import Dataset
 from kdutils.describe import described
 from kdutils.measure.running import borrowed
-from kdutils.models.paths import head_path, require_layer, tapped
+from kdutils.models.paths import Pool, head_path, pooled, require_layer, tapped
 from kdutils.transfer.feature_extraction.kept import kept
 
 if TYPE_CHECKING:
     from kdutils.data.source import Source
 
 __all__ = ["Extractor", "features", "layer_features", "vectors"]
-
-
-Pool = Literal["mean", "max", "none"]
 
 
 def features(
@@ -118,7 +115,7 @@ class Extractor(nn.Module):
         """(batch, channels, height, width) to (batch, d)."""
         with tapped(self.model, self.layer, inputs=self.inputs) as seen:
             self.model(images)
-        return _pooled(_require_seen(seen, self.layer), self.pool)
+        return pooled(_require_seen(seen, self.layer), self.pool)
 
 
 def _extract(
@@ -186,18 +183,10 @@ def _require_seen(seen: dict[str, Tensor], layer: str) -> Tensor:
     return seen[layer]
 
 
-def _pooled(outputs: Tensor, pool: Pool) -> Tensor:
-    """(batch, d); the outputs as they are without pooling or positions."""
-    if pool == "none" or outputs.ndim == 2:
-        return outputs
-    rows = outputs.transpose(1, 2) if outputs.ndim == 3 else outputs.flatten(2)
-    return rows.mean(2) if pool == "mean" else rows.amax(2)
-
-
 def _as_images(outputs: Tensor, pool: Pool, batch: int) -> Tensor:
     if outputs.ndim < 2 or len(outputs) != batch:
         raise ValueError(f"a layer must give one row per sample; got {tuple(outputs.shape)} for {batch} samples")
-    pooled = _pooled(outputs, pool)
-    if pooled.ndim == 3:
-        pooled = pooled.transpose(1, 2)
-    return pooled.flatten(3) if pooled.ndim > 4 else pooled[(..., *[None] * (4 - pooled.ndim))]
+    rows = pooled(outputs, pool)
+    if rows.ndim == 3:
+        rows = rows.transpose(1, 2)
+    return rows.flatten(3) if rows.ndim > 4 else rows[(..., *[None] * (4 - rows.ndim))]

@@ -16,7 +16,8 @@ from kdutils.evidence.seeds import fresh
 
 if TYPE_CHECKING:
     pass
-from kdutils.transfer.feature_extraction.extractor import Pool, layer_features, vectors
+from kdutils.models.paths import Pool
+from kdutils.transfer.feature_extraction.extractor import layer_features, vectors
 from kdutils.transfer.feature_extraction.maps import _layer
 
 __all__ = ["Probe", "knn_probe", "layer_curve", "linear_probe"]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from kdutils.checks import require_not_negative
 from kdutils.data.batch import Batch
 from kdutils.models.paths import head_path, require_prefixes, under
 from kdutils.precision import in_float32
@@ -40,7 +40,7 @@ def l2_sp_penalty(
     Source: Li, Grandvalet and Davoine (2018), arXiv:1802.01483, section 3.
     """
     shared, new = _l2_sp_terms(parameters, start)
-    _require_weights(alpha=alpha, beta=beta)
+    require_not_negative(alpha=alpha, beta=beta)
     return alpha / 2 * shared + beta / 2 * new
 
 
@@ -68,7 +68,7 @@ class L2SP(Objective):
         self, learner: nn.Module, source: nn.Module, alpha: float = 0.1, beta: float = 0.01, new: Names | None = None
     ) -> None:
         super().__init__()
-        _require_weights(alpha=alpha, beta=beta)
+        require_not_negative(alpha=alpha, beta=beta)
         fresh = require_prefixes(learner, head_path(learner) if new is None else new, "new")
         there = {name: value.detach().clone() for name, value in source.named_parameters()}
         self.shared = [
@@ -109,9 +109,3 @@ def _l2_sp_terms(parameters: Mapping[str, Tensor], start: Mapping[str, Tensor]) 
         else:
             new = new + in_float32(value).square().sum()
     return shared, new
-
-
-def _require_weights(**weights: float) -> None:
-    for name, value in weights.items():
-        if not 0 <= value < math.inf:
-            raise ValueError(f"{name} must be finite and not negative; got {value!r}")

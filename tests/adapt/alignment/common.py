@@ -1,7 +1,9 @@
 """Two domains, learners, and what all aligning objectives are."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 
+import pytest
 import torch
 from torch import nn
 
@@ -17,14 +19,18 @@ OBJECTIVES: dict[str, Callable[..., kd.Objective]] = {
 NOTHING = {"MMD": {"weight": 0.0}, "CORAL": {"weight": 0.0}, "JDOT": {"alpha": 0.0, "lambda_t": 0.0}}
 """What takes the alignment out of each."""
 
+NO_POT = pytest.mark.skipif(find_spec("ot") is None, reason="POT is not installed")
+
 CLASSES = ("a", "b", "c")
 
 
-def domain(n: int = 48, seed: int = 0, shift: float = 0.0, picture: bool = False, classes: int = 3) -> Dataset:
+def domain(
+    n: int = 48, seed: int = 0, shift: float = 0.0, picture: bool = False, classes: int = 3, noise: float = 0.5
+) -> Dataset:
     """Noisy class centers as vectors (12,) or pictures 3×2×2; a shift moves and stretches them."""
     centers = torch.randn(classes, 12, generator=torch.Generator().manual_seed(99))
     labels = torch.arange(n) % classes
-    rows = centers[labels] + 0.5 * torch.randn(n, 12, generator=torch.Generator().manual_seed(seed))
+    rows = centers[labels] + noise * torch.randn(n, 12, generator=torch.Generator().manual_seed(seed))
     rows = (1 + shift) * rows + shift
     return Dataset(rows.view(n, 3, 2, 2) if picture else rows, labels, tuple("abcdefgh"[:classes]), f"domain {seed}")
 

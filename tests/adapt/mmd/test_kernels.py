@@ -104,7 +104,7 @@ def test_arguments_of_kernels_that_mean_nothing_are_named():
         Laplace([1.0, 2.0])
     with pytest.raises(ValueError, match="degree must be at least 1; got 0"):
         Polynomial(0)
-    with pytest.raises(ValueError, match="offset must be a finite number from 0 on; got -1"):
+    with pytest.raises(ValueError, match="offset must be a finite number of at least 0; got -1"):
         Polynomial(offset=-1)
     with pytest.raises(ValueError, match="scale must be a positive finite number; got 0"):
         Polynomial(scale=0)

@@ -74,9 +74,14 @@ def test_feature_maps_are_averaged_over_their_places():
 
 
 def test_training_lowers_the_mmd_of_the_features_and_raises_the_accuracy_on_the_target():
+    data, other = domain(200, noise=1.0), domain(200, 1, noise=1.0)
+    means = [data.inputs[data.labels == label].mean(0) for label in (0, 1)]
+    target = Dataset(
+        other.inputs + means[1] - means[0], other.labels, other.classes
+    )  # the first class looks like the next
+
     def ends(weight: float) -> tuple[float, float]:
         net = vector_net(norm=False)
-        data, target = domain(200), domain(200, 1, 0.7)
         objective = MMDAlignment(net, weight=weight)
         trained(objective, kd.data.Beside(data, target=target.unlabeled()), epochs=20, batch_size=50)
         x, y = (net[:2](one.inputs).detach() for one in (data, target))
@@ -84,7 +89,7 @@ def test_training_lowers_the_mmd_of_the_features_and_raises_the_accuracy_on_the_
 
     (apart, before), (close, after) = ends(0.0), ends(3.0)
     assert close < apart / 4
-    assert after >= before
+    assert after > before + 0.15
 
 
 def test_equal_domains_have_nothing_to_align():

@@ -40,7 +40,7 @@ def test_l2_sp_is_zero_at_the_source_and_names_what_does_not_fit():
         l2_sp_penalty(start, {"b": torch.ones(3)})
     with pytest.raises(ValueError, match=r"shape \(2,\); parameters has \(3,\)"):
         l2_sp_penalty(start, {"a": torch.ones(2)})
-    with pytest.raises(ValueError, match="alpha must be finite and not negative"):
+    with pytest.raises(ValueError, match="alpha must be a finite number of at least 0"):
         l2_sp_penalty(start, start, alpha=-1)
     with pytest.raises(ValueError, match="at least one"):
         l2_sp_penalty({}, {})
@@ -51,5 +51,5 @@ def test_a_learner_that_shares_nothing_with_its_source_is_refused(cnn, linear):
         L2SP(linear(), cnn)
     with pytest.raises(ValueError, match="new: 'heat' begins no"):
         L2SP(cnn, cnn, new="heat")
-    with pytest.raises(ValueError, match="beta must be finite"):
+    with pytest.raises(ValueError, match="beta must be a finite number"):
         L2SP(cnn, cnn, beta=float("nan"))
