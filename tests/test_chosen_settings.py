@@ -2,7 +2,7 @@
 
 import re
 
-from benchmarks import alignment, settings, soft_targets
+from benchmarks import alignment, alignment_pairs, settings, soft_targets
 from tools import notebooks
 from tools.notebooks import ROOT
 
@@ -75,3 +75,13 @@ def test_the_chapter_on_alignment_trains_with_the_best_settings():
     assert f"def mmd(data, weight={best['MMD']['value']})" in ALIGNED_CODE
     assert f"def coral(data, weight={best['Deep CORAL']['value']})" in ALIGNED_CODE
     assert f"def jdot(data, alpha={best['DeepJDOT']['value']})" in ALIGNED_CODE
+
+
+def test_the_table_of_other_pairs_is_the_record():
+    results = settings.read(ROOT / alignment_pairs.RESULTS)
+    prose = "\n".join(cell.source for cell in ALIGNED.cells if cell.cell_type == "markdown")
+    assert alignment_pairs.table(results) in prose
+    assert [one["pair"] for one in results] == list(alignment_pairs.PAIRS)
+    means = [{name: sum(values) for name, values in one["accuracies"].items()} for one in results]
+    assert all(min(one, key=one.__getitem__) == "source only" for one in means), "all distances helped on all pairs"
+    assert [max(one, key=one.__getitem__) for one in means].count("DeepJDOT") == 3
