@@ -18,6 +18,7 @@ __all__ = [
     "require_folder",
     "require_fraction",
     "require_labels",
+    "require_not_negative",
     "require_positive",
     "require_same_shape",
     "require_whole",
@@ -32,6 +33,13 @@ def require_positive(**numbers: float) -> None:
     for name, value in numbers.items():
         if not 0 < value < float("inf"):
             raise ValueError(f"{name} must be a positive finite number; got {value!r}")
+
+
+def require_not_negative(**numbers: float) -> None:
+    """Raise ValueError unless every number is finite and at least 0."""
+    for name, value in numbers.items():
+        if not 0 <= value < float("inf"):
+            raise ValueError(f"{name} must be a finite number of at least 0; got {value!r}")
 
 
 def require_whole(**numbers: Any) -> None:
