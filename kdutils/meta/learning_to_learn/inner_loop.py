@@ -152,7 +152,6 @@ class InnerLoop(Objective):
             steps: inner steps, more than in training perhaps; None is as many.
         """
         steps = self.steps if steps is None else steps
-        require_count(steps=steps)
         return self.after_adaptation(
             lambda outputs: outputs, batch, self.learner if learner is None else learner, steps
         )

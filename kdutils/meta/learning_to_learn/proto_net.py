@@ -79,7 +79,8 @@ class ProtoNet(Objective):
 
     Args:
         learner: gives features (samples, features), not logits.
-        ways: classes of an episode; None reads it off the labels of the support, which waits for the device.
+        ways: classes of an episode; None reads it off the labels of the support, which waits for the device and keeps
+            seeds from being trained together.
 
     Raises:
         ValueError: if ``ways`` is no count; and, as batches come, if a class of an episode has no support or a query is
