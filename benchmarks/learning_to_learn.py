@@ -113,11 +113,12 @@ def speed(name: str, setting: Setting, batch: kd.Batch, first_order: bool, round
     seconds, n = in_turns(ways, rounds), len(batch)
     order = "first" if first_order else "second"
     rate = n / statistics.median(seconds["auto"])
+    chosen = mamls["auto"].path_for(batch["support"].inputs, batch.inputs)
     what = f"MAML, {name}, {n} task{'s' if n > 1 else ''}, {order} order"
     return [
         row(f"{what}, vmap", "loop", seconds["loop"], seconds["vmap"]),
         row(
-            f"{what}, chosen ({mamls['auto'].chosen}, {rate:,.0f} tasks/s)",
+            f"{what}, chosen ({chosen}, {rate:,.0f} tasks/s)",
             "explicit loop by autograd",
             seconds["explicit"],
             seconds["auto"],

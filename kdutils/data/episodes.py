@@ -30,17 +30,23 @@ class Episodes(Tasks):
         count: episodes in a pass.
 
     Raises:
-        ValueError: if a number is no whole number of at least 1, the data has no labels or too few classes, or a class
-            has too few samples.
+        TypeError: if the data is no Dataset.
+        ValueError: if a number is no whole number of at least 1, the data has not one class number for each sample, or
+            too few classes, or a class has too few samples.
     """
 
     def __init__(self, data: Dataset, ways: int, shots: int, queries: int = 15, count: int = 1000) -> None:
+        if not isinstance(data, Dataset):
+            raise TypeError(f"data must be a Dataset, in memory; got {type(data).__name__}")
         require_count(ways=ways, shots=shots, queries=queries)
         super().__init__(self._episodes, count, f"episodes of {data.name}")
         self.data, self.ways, self.shots, self.queries = data, ways, shots, queries
         labels = data.labels
-        if labels is None or len(data.classes) < ways:
-            raise ValueError(f"ways={ways} want as many classes; {data.name!r} has {len(data.classes)}, or no labels")
+        if labels is None or labels.ndim != 1 or not data.classes:
+            got = "no labels" if labels is None else f"labels {tuple(labels.shape)} of {len(data.classes)} classes"
+            raise ValueError(f"episodes want one class number for each sample, (n,); {data.name!r} has {got}")
+        if len(data.classes) < ways:
+            raise ValueError(f"ways={ways} is more than the classes of {data.name!r}: {len(data.classes)}")
         counts = torch.bincount(labels, minlength=len(data.classes))
         if int(counts.min()) < shots + queries:
             name = data.classes[int(counts.argmin())]

@@ -1,5 +1,7 @@
 """Batches beside batches: which ones stand beside step n follows from n alone."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -112,7 +114,7 @@ def test_an_episode_has_known_and_asked_samples_of_the_same_classes_and_none_in_
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"ways": 11}, "ways=11 want as many classes"),
+        ({"ways": 11}, "ways=11 is more than the classes of 'digits': 10"),
         ({"ways": 0}, "ways must be at least 1"),
         ({"shots": 1.5}, "shots must be a whole number"),
         ({"shots": 200}, r"an episode takes 215 samples of a class \(shots=200, queries=15\); '8' of 'digits' has 174"),
@@ -121,6 +123,34 @@ def test_an_episode_has_known_and_asked_samples_of_the_same_classes_and_none_in_
 def test_an_episode_that_the_data_cannot_fill_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         Episodes(kd.data.digits(), **{"ways": 5, "shots": 1, **options})
+
+
+def test_of_several_small_classes_the_smallest_is_named_with_its_size():
+    labels = torch.tensor([0] * 9 + [1] * 3 + [2] * 4)
+    data = kd.Dataset(torch.zeros(16, 1, 2, 2), labels, ("cat", "dog", "owl"), "animals")
+    with pytest.raises(ValueError, match=r"takes 5 samples of a class .*; 'dog' of 'animals' has 3"):
+        Episodes(data, ways=2, shots=1, queries=4)
+    with pytest.raises(ValueError, match="'yak' of 'animals' has 0"):
+        Episodes(replace(data, classes=("cat", "dog", "owl", "yak")), ways=2, shots=1, queries=1)
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "message"),
+    [
+        (None, ("a", "b"), "'d' has no labels"),
+        (torch.arange(8) % 2, (), r"'d' has labels \(8,\) of 0 classes"),
+        (torch.zeros(8, 2, 2).long(), ("a", "b"), r"'d' has labels \(8, 2, 2\) of 2 classes"),
+    ],
+)
+def test_data_without_one_class_number_for_each_sample_give_no_episodes(labels, classes, message):
+    data = kd.Dataset(torch.zeros(8, 1, 2, 2), labels, classes, "d")
+    with pytest.raises(ValueError, match=rf"episodes want one class number for each sample, \(n,\); {message}"):
+        Episodes(data, ways=2, shots=1, queries=1)
+
+
+def test_episodes_of_what_is_not_in_memory_are_refused():
+    with pytest.raises(TypeError, match="data must be a Dataset, in memory; got Beside"):
+        Episodes(Beside(rows(8), other=rows(8)), ways=2, shots=1, queries=1)
 
 
 def test_data_with_others_beside_it_lends_the_statistics_of_the_leading_source(blobs):

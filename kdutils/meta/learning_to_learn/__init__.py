@@ -4,7 +4,8 @@ from kdutils.meta.learning_to_learn.anil import ANIL
 from kdutils.meta.learning_to_learn.baselines import LinearHead, NearestCentroid, fitted_head, simple_shot_features
 from kdutils.meta.learning_to_learn.batch_statistics import BatchStatistics, require_task_norms, with_batch_statistics
 from kdutils.meta.learning_to_learn.evaluation import EpisodeAccuracy, few_shot_accuracy
-from kdutils.meta.learning_to_learn.maml import MAML, adapt, faster_path
+from kdutils.meta.learning_to_learn.inner_loop import adapt, faster_path
+from kdutils.meta.learning_to_learn.maml import MAML
 from kdutils.meta.learning_to_learn.proto_net import ProtoNet, class_means, prototype_logits
 from kdutils.meta.learning_to_learn.reptile import Reptile
 from kdutils.meta.learning_to_learn.sinusoids import sinusoids

@@ -1,4 +1,4 @@
-"""What the objectives of this chapter ask of a batch of tasks."""
+"""What every objective over tasks asks of a batch of them, and how its answers are judged."""
 
 from __future__ import annotations
 
@@ -11,9 +11,18 @@ from torch.func import grad_and_value
 from kdutils.data.batch import Batch
 from kdutils.data.source import Source
 from kdutils.measure.running import borrowed
-from kdutils.precision import in_float32
+from kdutils.precision import in_float32, in_float64
 
-__all__ = ["Loss", "gradient_and_value", "known_of", "measured", "require_queries", "require_scalar", "with_gradient"]
+__all__ = [
+    "Loss",
+    "gradient_and_value",
+    "known_of",
+    "measured",
+    "per_task",
+    "require_queries",
+    "require_scalar",
+    "with_gradient",
+]
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """From outputs (samples, ...) and labels (samples, ...) of one task to a scalar."""
@@ -89,17 +98,51 @@ def with_gradient(value: Tensor, gradient: Mapping[str, Tensor], model: nn.Modul
     return value.detach() + torch.stack(zeros).sum()
 
 
-def measured(
-    logits: Callable[[Batch], Tensor], learner: nn.Module, data: Source, loss: Loss, batch_size: int = 32
-) -> dict[str, float]:
+def measured(logits: Callable[[Batch], Tensor], learner: nn.Module, data: Source, loss: Loss) -> dict[str, float]:
     """Of the queries of all tasks: where labels are classes the ``accuracy``, else the ``negative loss``."""
-    found = []
     with borrowed(learner):
-        for batch in data.batches(min(batch_size, len(data))):
-            outputs, labels = logits(batch), require_queries(batch, data.name)
-            if labels.is_floating_point():
-                found.append(torch.stack([-loss(in_float32(a), b) for a, b in zip(outputs, labels, strict=True)]))
-            else:
-                found.append((outputs.argmax(dim=2) == labels).float().mean(dim=1))
-    name = "negative loss" if labels.is_floating_point() else "accuracy"
-    return {name: torch.cat(found).mean().item()}
+        name, values = per_task(logits, data, loss)
+    return {name: values.mean().item()}
+
+
+def per_task(
+    logits: Callable[[Batch], Tensor], data: Source, loss: Loss | None = None, batch_size: int = 32, seed: int = 0
+) -> tuple[str, Tensor]:
+    """What the answers to the queries of each task are worth, and what that is called.
+
+    Args:
+        logits: from a batch to outputs, (tasks, queries, ways) where labels are classes.
+        data: the tasks.
+        loss: of the outputs and labels of one task, for labels that are no classes; None refuses these.
+        batch_size: tasks at a time.
+        seed: of the tasks.
+
+    Returns:
+        "accuracy" or "negative loss", and the values (tasks,), float64.
+
+    Raises:
+        ValueError: if queries have no labels or none that fit, or the outputs have another shape.
+    """
+    found, name = [], "accuracy"
+    for batch in data.batches(min(batch_size, len(data)), seed=seed):
+        labels, outputs = require_queries(batch, data.name), logits(batch)
+        if not labels.is_floating_point():
+            _require_answers(outputs, labels)
+            found.append(in_float64(outputs.argmax(dim=2) == labels).mean(dim=1))
+        elif loss is None:
+            raise ValueError(f"labels must be class numbers; {data.name!r} has {labels.dtype}")
+        else:
+            name = "negative loss"
+            losses = [loss(in_float32(own), answers) for own, answers in zip(outputs, labels, strict=True)]
+            found.append(-in_float64(torch.stack(losses)))
+    return name, torch.cat(found).cpu()
+
+
+def _require_answers(outputs: Tensor, labels: Tensor) -> None:
+    if outputs.ndim != 3 or outputs.shape[:2] != labels.shape:
+        raise ValueError(
+            f"logits must be (tasks, queries, ways) for labels {tuple(labels.shape)}; got {tuple(outputs.shape)}"
+        )
+    if int(labels.min()) < 0 or int(labels.max()) >= outputs.shape[2]:
+        low, high, ways = int(labels.min()), int(labels.max()), outputs.shape[2]
+        raise ValueError(f"labels of the queries must lie in [0, {ways - 1}] for {ways} logits; got {low} to {high}")

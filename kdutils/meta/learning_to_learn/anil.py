@@ -13,19 +13,21 @@ __all__ = ["ANIL"]
 
 
 class ANIL(MAML):
-    """Almost no inner loop: :class:`MAML` with ``adapted`` the head; the features are reused, not changed.
+    """Almost no inner loop: the features are reused, not changed.
+
+    It is :class:`~kdutils.meta.learning_to_learn.maml.MAML` with ``adapted`` the head.
 
     All parameters are still trained by the loss on the queries.
 
     Args:
         learner: any network with a linear head.
         head: dotted name of what is adapted; None is the linear layer that was registered last.
-        options: of :class:`MAML`: ``rate``, ``steps``, ``first_order``, ``loss``, ``chunk``, ``path``.
+        options: of MAML: ``rate``, ``steps``, ``first_order``, ``loss``, ``chunk``, ``path``.
 
     Raises:
-        ValueError: as :class:`MAML`; or if the learner has no linear layer and ``head`` is None.
+        ValueError: as MAML; or if the learner has no linear layer and ``head`` is None.
 
-    Source: Raghu, Raghu, Bengio and Vinyals (2020), arXiv:1909.09157, section 4.
+    Source: Raghu, Raghu, Bengio and Vinyals (2020), arXiv:1909.09157.
     """
 
     def __init__(self, learner: nn.Module, *, head: str | None = None, **options: Any) -> None:

@@ -55,7 +55,7 @@ def fitted_head(support: Tensor, labels: Tensor, ways: int, C: float = 1.0) -> t
     Raises:
         ValueError: if C is not positive.
 
-    Source: Tian et al. (2020), arXiv:2003.11539, section 3; Chen et al. (2019), arXiv:1904.04232, fit it by SGD.
+    Source: Tian et al. (2020), arXiv:2003.11539; Chen et al. (2019), arXiv:1904.04232, fit it by SGD.
     """
     require_positive(C=C)
     rows = support.detach() if support.device.type == "mps" else support.detach().double()
@@ -114,7 +114,7 @@ class LinearHead(nn.Module):
     Raises:
         ValueError: if C is not positive.
 
-    Source: Tian et al. (2020), arXiv:2003.11539, section 3.
+    Source: Tian et al. (2020), arXiv:2003.11539.
     """
 
     def __init__(self, learner: nn.Module, C: float = 1.0, normalize: bool = True) -> None:

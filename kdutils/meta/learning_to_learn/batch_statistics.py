@@ -35,7 +35,7 @@ class BatchStatistics(nn.Module):
         eps: ε.
 
     Source: Ioffe and Szegedy (2015), arXiv:1502.03167, algorithm 1; the policies: Bronskill et al. (2020),
-    arXiv:2003.03284, section 3.
+    arXiv:2003.03284.
     """
 
     mean: Tensor
@@ -108,14 +108,20 @@ def require_task_norms(model: nn.Module) -> None:
 
     Layers that keep running statistics would change them in place, which ``torch.func`` refuses in the middle of a
     step; BatchNorm and InstanceNorm with γ and β get wrong second-order gradients under ``vmap`` (torch 2.14), without
-    a word.
+    a word. Both layers are exact with neither.
     """
     for path, layer in model.named_modules():
         if isinstance(layer, _NormBase) and (layer.track_running_stats or layer.affine):
-            why = "keeps running statistics" if layer.track_running_stats else "has wrong second-order gradients"
+            tracks = "running statistics (track_running_stats=True), which a task would change for the others"
+            affine = "γ and β (affine=True), whose second-order gradients are wrong when tasks are batched by vmap"
+            other = (
+                "kd.meta.with_batch_statistics(model, policy='support')"
+                if isinstance(layer, _BatchNorm)
+                else "the same layer with affine=False and track_running_stats=False"
+            )
             raise ValueError(
-                f"layer {path!r} ({type(layer).__name__}) {why} when tasks are batched by vmap; use GroupNorm "
-                "(norm='group' of kd.models.small_cnn), or kd.meta.with_batch_statistics(model, policy='support')"
+                f"layer {path!r} ({type(layer).__name__}) has {tracks if layer.track_running_stats else affine}; "
+                f"use GroupNorm (norm='group' of kd.models.small_cnn), or {other}"
             )
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from kdutils.checks import require_count
+from kdutils.checks import require_count, require_device
 from kdutils.data.batch import Batch
 from kdutils.data.source import Source
+from kdutils.evidence.estimate import Estimate
 from kdutils.measure.running import borrowed
-from kdutils.meta.learning_to_learn._tasks import require_queries
+from kdutils.meta.learning_to_learn._tasks import per_task
 
 __all__ = ["EpisodeAccuracy", "few_shot_accuracy"]
 
@@ -35,20 +35,21 @@ class EpisodeAccuracy:
     @property
     def mean(self) -> float:
         """The mean over the episodes."""
-        return self.values.mean().item()
+        return self._estimate.mean
 
     @property
     def deviation(self) -> float:
         """The standard deviation between episodes."""
-        return self.values.std().item()
+        return self._estimate.deviation
 
     @property
     def halfwidth(self) -> float:
-        """Half the width of the 95 % interval of the mean over episodes: t(0.975, n − 1) · s / √n."""
-        from scipy.stats import t
+        """Half the width of the 95 % interval of the mean over episodes (Student's t)."""
+        return self._estimate.halfwidth
 
-        n = len(self.values)
-        return float(t.ppf(0.975, n - 1)) * self.deviation / math.sqrt(n)
+    @property
+    def _estimate(self) -> Estimate:
+        return Estimate(tuple(self.values.tolist()), "episodes", "accuracy")
 
     def __str__(self) -> str:
         return (
@@ -68,8 +69,9 @@ def few_shot_accuracy(
     """The fraction of queries that a method gets right, episode by episode.
 
     Args:
-        method: an objective or baseline of this chapter, which runs in evaluation mode and is left as it was; or a
-            function from a batch of episodes to logits (episodes, queries, ways).
+        method: a module with ``logits(batch)``, such as :class:`~kdutils.meta.learning_to_learn.maml.MAML` or a
+            baseline, which runs in evaluation mode and is left as it was; or a function from a batch of episodes to
+            logits (episodes, queries, ways).
         episodes: such as :class:`kd.data.Episodes <kdutils.data.Episodes>`, of classes that training did not see.
         batch_size: episodes at a time.
         seed: of the episodes; the same for all methods that are compared.
@@ -79,7 +81,8 @@ def few_shot_accuracy(
         The accuracy of each, its mean and interval.
 
     Raises:
-        ValueError: if there are fewer than two episodes, they have no labels, or the logits have another shape.
+        ValueError: if there are fewer than two episodes, they have no labels or none that fit the logits, the logits
+            have another shape, or the device is unknown or not there.
         TypeError: if the method neither has logits nor is a function.
     """
     require_count(batch_size=batch_size)
@@ -88,18 +91,11 @@ def few_shot_accuracy(
     logits = getattr(method, "logits", method)
     if not callable(logits) or (isinstance(method, nn.Module) and logits is method):
         raise TypeError(f"method must have logits(batch), or be a function of a batch; got {type(method).__name__}")
-    here = borrowed(method, device) if isinstance(method, nn.Module) else nullcontext(device or episodes.device)
-    found = []
+    here: AbstractContextManager[torch.device]
+    if isinstance(method, nn.Module):
+        here = borrowed(method, device)
+    else:
+        here = nullcontext(episodes.device if device is None else require_device(device))
     with here as where, torch.no_grad():
-        for batch in episodes.to(where).batches(min(batch_size, len(episodes)), seed=seed):
-            labels = require_queries(batch, "few_shot_accuracy")
-            if labels.is_floating_point():
-                raise ValueError(f"labels must be class numbers; {episodes.name!r} has {labels.dtype}")
-            outputs = logits(batch)
-            if outputs.ndim != 3 or outputs.shape[:2] != labels.shape:
-                raise ValueError(
-                    f"logits must be (episodes, queries, ways) for labels {tuple(labels.shape)}; "
-                    f"got {tuple(outputs.shape)}"
-                )
-            found.append((outputs.argmax(dim=2) == labels).double().mean(dim=1).cpu())
-    return EpisodeAccuracy(torch.cat(found))
+        _, values = per_task(logits, episodes.to(where), batch_size=batch_size, seed=seed)
+    return EpisodeAccuracy(values)

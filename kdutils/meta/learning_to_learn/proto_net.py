@@ -12,6 +12,7 @@ from kdutils.data.source import Source
 from kdutils.meta.learning_to_learn._tasks import known_of, measured, require_queries
 from kdutils.precision import in_float32
 from kdutils.training.objective import Objective
+from kdutils.training.teachers import LOOK_EVERY
 
 __all__ = ["ProtoNet", "class_means", "episode_features", "prototype_logits"]
 
@@ -78,10 +79,12 @@ class ProtoNet(Objective):
 
     Args:
         learner: gives features (samples, features), not logits.
-        ways: classes of an episode; None reads it off the labels, which waits for the device.
+        ways: classes of an episode; None reads it off the labels of the support, which waits for the device and keeps
+            seeds from being trained together.
 
     Raises:
-        ValueError: if ``ways`` is no count; and, as batches come, if a class of an episode has no support.
+        ValueError: if ``ways`` is no count; and, as batches come, if a class of an episode has no support or a query is
+            of none of them. Looking waits for a GPU: with ``ways`` given, one batch in 50 is looked at there.
 
     Source: Snell, Swersky and Zemel (2017), arXiv:1703.05175, algorithm 1.
     """
@@ -94,24 +97,32 @@ class ProtoNet(Objective):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The term ``queries``, in nats."""
-        wanted = require_queries(batch, "ProtoNet")
-        logits = self._logits(batch, self.learner, self.ways)
+        wanted, looks = require_queries(batch, "ProtoNet"), self._looks(batch.inputs.device)
+        logits = self._logits(batch, self.learner, self.ways, looks)
+        if looks:
+            _require_classes(wanted, logits.shape[2], "queries")
         return {"queries": F.cross_entropy(logits.flatten(0, 1), wanted.flatten())}
 
     def logits(self, batch: Batch, learner: nn.Module | None = None) -> Tensor:
         """(episodes, queries, ways), for as many ways as the support has."""
-        return self._logits(batch, self.learner if learner is None else learner, None)
+        return self._logits(batch, self.learner if learner is None else learner, None, True)
 
     def measure(self, learner: nn.Module, data: Source) -> dict[str, float]:
         """The ``accuracy`` on the queries."""
         return measured(lambda batch: self.logits(batch, learner), learner, data, F.cross_entropy)
 
-    def _logits(self, batch: Batch, learner: nn.Module, ways: int | None) -> Tensor:
+    def _logits(self, batch: Batch, learner: nn.Module, ways: int | None, looks: bool) -> Tensor:
         queries, support, labels = episode_features(batch, learner, "ProtoNet")
         ways = int(labels.max()) + 1 if ways is None else ways
-        if self.step == 0:  # later ones are of the same source, and looking waits for the device
+        if looks:
             _require_every_class(labels, ways)
         return _logits(in_float32(queries), class_means(in_float32(support), labels, ways))
+
+    def _looks(self, device: torch.device) -> bool:
+        """Whether the labels of this batch are looked at; a GPU waits for it, and ``torch.func`` cannot."""
+        if torch._C._are_functorch_transforms_active():
+            return False
+        return self.ways is None or device.type == "cpu" or self.step % LOOK_EVERY == 0
 
 
 def _logits(queries: Tensor, prototypes: Tensor) -> Tensor:
@@ -119,11 +130,17 @@ def _logits(queries: Tensor, prototypes: Tensor) -> Tensor:
 
 
 def _require_every_class(labels: Tensor, ways: int) -> None:
-    if labels.is_floating_point() or labels.numel() == 0:
-        raise ValueError(f"labels of the support must be class numbers; got {labels.dtype}, {tuple(labels.shape)}")
-    if int(labels.min()) < 0 or int(labels.max()) >= ways:
-        raise ValueError(f"labels must lie in [0, {ways - 1}] for ways={ways}; got {labels.min()} to {labels.max()}")
+    _require_classes(labels, ways, "support")
     there = (labels.unsqueeze(-2) == torch.arange(ways, device=labels.device).unsqueeze(1)).any(dim=-1)
     if not bool(there.all()):
         missing = int((~there).nonzero()[0, -1])
         raise ValueError(f"every class must have a sample in the support; class {missing} of {ways} has none")
+
+
+def _require_classes(labels: Tensor, ways: int, part: str) -> None:
+    if labels.is_floating_point() or labels.numel() == 0:
+        raise ValueError(f"labels of the {part} must be class numbers; got {labels.dtype}, {tuple(labels.shape)}")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= ways:
+        wrong = low if low < 0 else high
+        raise ValueError(f"labels of the {part} must lie in [0, {ways - 1}] for {ways} ways; got class {wrong}")

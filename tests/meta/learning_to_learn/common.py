@@ -1,4 +1,4 @@
-"""What the tests of this chapter share."""
+"""What the tests of learning to learn share."""
 
 from __future__ import annotations
 
@@ -41,18 +41,26 @@ def tasks(count: int = 3, shape: tuple[int, ...] = (4,), known: int = 6, asked: 
     return Batch(*rows(asked), index, beside=beside, seeds=(0, 0))
 
 
-def explicit(model: nn.Module, batch: Batch, rate: float, steps: int = 1, first_order: bool = False, part: str = ""):
+def explicit(
+    model: nn.Module,
+    batch: Batch,
+    rate: float,
+    steps: int = 1,
+    first_order: bool = False,
+    part: str = "",
+    measure=F.cross_entropy,
+) -> Tensor:
     """The mean loss on the queries after adaptation, task by task, by autograd alone."""
     support, losses = batch["support"], []
     for x, y, asked, answers in zip(support.inputs, support.labels, batch.inputs, batch.labels, strict=True):
         weights = dict(model.named_parameters())
         for _ in range(steps):
             names = [name for name in weights if name.startswith(part)]
-            loss = F.cross_entropy(functional_call(model, weights, (x,)), y)
+            loss = measure(functional_call(model, weights, (x,)), y)
             found = torch.autograd.grad(loss, [weights[name] for name in names], create_graph=True)
             found = [gradient.detach() if first_order else gradient for gradient in found]
             weights = weights | {n: weights[n] - rate * gradient for n, gradient in zip(names, found, strict=True)}
-        losses.append(F.cross_entropy(functional_call(model, weights, (asked,)), answers))
+        losses.append(measure(functional_call(model, weights, (asked,)), answers))
     return sum(losses) / len(losses)
 
 

@@ -46,6 +46,16 @@ def test_torchs_batch_norm_under_vmap_has_wrong_second_order_gradients_and_says_
     torch.testing.assert_close(gradients(first, model), gradients(wanted, model), rtol=0, atol=1e-12)
 
 
+def test_torchs_instance_norm_with_weights_has_the_same_fault_and_without_them_has_it_not():
+    batch, apart = tasks(shape=(2, 4, 4)), {}
+    for affine in (True, False):
+        model = convolving(nn.InstanceNorm2d(4, affine=affine))
+        loop = gradients(explicit(model, batch, 0.3), model)
+        apart[affine] = (gradients(naive_maml(model, batch), model) - loop).abs().max()
+    assert apart[True] > 1e-4
+    assert apart[False] < 1e-12
+
+
 @pytest.mark.parametrize("path", ["vmap", "loop"])
 def test_ours_is_exact(path):
     torchs = convolving(nn.BatchNorm2d(4, track_running_stats=False))
@@ -116,17 +126,22 @@ def test_the_model_that_was_copied_stays_as_it_was():
 
 
 @pytest.mark.parametrize(
-    ("layer", "why"),
+    ("layer", "has", "use"),
     [
-        (nn.BatchNorm2d(4), "keeps running statistics"),
-        (nn.BatchNorm2d(4, affine=False), "keeps running statistics"),
-        (nn.SyncBatchNorm(4), "keeps running statistics"),
-        (nn.BatchNorm2d(4, track_running_stats=False), "has wrong second-order gradients"),
-        (nn.InstanceNorm2d(4, affine=True), "has wrong second-order gradients"),
+        (nn.BatchNorm2d(4), "running statistics", "with_batch_statistics"),
+        (nn.BatchNorm2d(4, affine=False), "running statistics", "with_batch_statistics"),
+        (nn.SyncBatchNorm(4), "running statistics", "with_batch_statistics"),
+        (nn.BatchNorm2d(4, track_running_stats=False), "γ and β", "with_batch_statistics"),
+        (
+            nn.InstanceNorm2d(4, track_running_stats=True),
+            "running statistics",
+            "affine=False and track_running_stats=F",
+        ),
+        (nn.InstanceNorm2d(4, affine=True), "γ and β", "affine=False and track_running_stats=F"),
     ],
 )
-def test_layers_that_vmap_gets_wrong_are_named_with_what_to_use(layer, why):
-    with pytest.raises(ValueError, match=rf"layer '1' \({type(layer).__name__}\) {why}.*norm='group'.*with_batch"):
+def test_layers_that_vmap_gets_wrong_are_named_with_what_they_have_and_what_to_use(layer, has, use):
+    with pytest.raises(ValueError, match=rf"layer '1' \({type(layer).__name__}\) has {has}.*norm='group'.*{use}"):
         require_task_norms(nn.Sequential(nn.Conv2d(2, 4, 3), layer))
 
 

@@ -52,7 +52,28 @@ def test_a_method_runs_in_evaluation_mode_and_is_left_in_its_own():
 def test_a_function_of_a_batch_is_a_method_too():
     data, method = episodes(count=6), MAML(flat().eval(), rate=0.1)
     found = few_shot_accuracy(lambda batch: method.logits(batch, steps=5), data)
-    assert found.mean > few_shot_accuracy(lambda batch: torch.zeros(*batch.labels.shape, 3), data).mean
+    assert torch.equal(found.values, few_shot_accuracy(MAML(flat(), rate=0.1, steps=5), data).values)
+    assert found.mean > few_shot_accuracy(method, data).mean + 0.1
+
+
+def test_an_objective_measures_what_few_shot_accuracy_does():
+    data, method = episodes(noise=2.0), MAML(flat(), rate=0.1)
+    found = few_shot_accuracy(method, data)
+    assert method.measure(method.learner, data) == {"accuracy": found.mean}
+    assert 0.35 < found.mean < 0.95
+
+
+def test_an_interval_of_one_episode_is_refused():
+    with pytest.raises(ValueError, match="an interval wants at least 2 values; got 1"):
+        str(EpisodeAccuracy(torch.tensor([0.5])))
+
+
+@pytest.mark.parametrize("method", [ProtoNet(flat()), lambda batch: torch.zeros(*batch.labels.shape, 3)])
+def test_a_device_that_is_not_there_is_named(method):
+    with pytest.raises(ValueError, match="device='cuda:99' is not there; present here: "):
+        few_shot_accuracy(method, episodes(), device="cuda:99")
+    with pytest.raises(ValueError, match="device='gpu' is not known"):
+        few_shot_accuracy(method, episodes(), device="gpu")
 
 
 def test_what_does_not_fit_is_named():
@@ -62,9 +83,11 @@ def test_what_does_not_fit_is_named():
         few_shot_accuracy(nn.Linear(2, 2), episodes())
     with pytest.raises(TypeError, match=r"method must have logits.*got str"):
         few_shot_accuracy("ProtoNet", episodes())
-    with pytest.raises(ValueError, match=r"\(episodes, queries, ways\) for labels \(32, 12\); got \(2,\)"):
+    with pytest.raises(ValueError, match=r"\(tasks, queries, ways\) for labels \(32, 12\); got \(2,\)"):
         few_shot_accuracy(lambda batch: torch.zeros(2), episodes())
     with pytest.raises(ValueError, match="batch_size must be at least 1; got 0"):
         few_shot_accuracy(ProtoNet(flat()), episodes(), batch_size=0)
     with pytest.raises(ValueError, match=r"labels must be class numbers; 'sinusoids' has torch.float32"):
         few_shot_accuracy(lambda batch: batch.inputs, sinusoids(4))
+    with pytest.raises(ValueError, match=r"labels of the queries must lie in \[0, 1\] for 2 logits; got 0 to 2"):
+        few_shot_accuracy(lambda batch: torch.zeros(*batch.labels.shape, 2), episodes())

@@ -1,5 +1,7 @@
 """Prototypical networks."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,7 +9,7 @@ from torch import nn
 
 import kdutils as kd
 from kdutils.meta import ProtoNet, prototype_logits
-from tests.meta.learning_to_learn.common import dense, gradients, tasks
+from tests.meta.learning_to_learn.common import dense, gradients, seeded, tasks
 
 LABELS = torch.tensor([[0, 1, 1, 2, 0], [2, 2, 1, 0, 0]])
 
@@ -85,23 +87,59 @@ def test_support_and_prototypes_get_gradients_too():
     assert (gradients(ProtoNet(model)(batch)["queries"], model) - held).abs().max() > 1e-3
 
 
+def hidden(classes: range) -> kd.Dataset:
+    """Pictures whose classes differ in four of sixteen pixels; the others are louder and tell nothing."""
+    centers = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))[list(classes)]
+    labels = torch.arange(20 * len(classes)) % len(classes)
+    pixels = 3 * torch.randn(len(labels), 16, generator=torch.Generator().manual_seed(classes.start + 1))
+    pixels[:, :4] = centers[labels] + 0.3 * pixels[:, :4] / 3
+    return kd.Dataset(pixels.view(-1, 1, 4, 4), labels, tuple(f"class {n}" for n in classes), "hidden")
+
+
 def test_trained_on_some_classes_it_tells_others_apart_with_other_ways():
-    torch.manual_seed(0)
-    data = kd.data.digits()
-    seen = kd.data.Episodes(data, ways=8, shots=5, queries=5, count=100)
-    learner = nn.Sequential(nn.Flatten(), nn.Linear(data.inputs[0].numel(), 32), nn.ReLU(), nn.Linear(32, 16))
-    few = kd.data.Episodes(data, ways=3, shots=5, queries=5, count=100)
-    before = ProtoNet(learner).measure(learner, few)["accuracy"]
-    kd.fit(ProtoNet(learner), seen, epochs=2, batch_size=10, learning_rate=1e-2, validate=few, progress=False)
-    assert ProtoNet(learner).measure(learner, few)["accuracy"] > before + 0.01
+    learner = seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 16)))
+    seen = kd.data.Episodes(hidden(range(14)), ways=8, shots=5, queries=5, count=100)
+    unseen = kd.data.Episodes(hidden(range(14, 20)), ways=3, shots=1, queries=5, count=100)
+    before = ProtoNet(learner).measure(learner, unseen)["accuracy"]
+    kd.fit(ProtoNet(learner), seen, epochs=3, batch_size=10, learning_rate=1e-2, progress=False)
+    assert ProtoNet(learner).measure(learner, unseen)["accuracy"] > before + 0.2
 
 
-def test_batches_of_the_training_wait_for_no_device_once_the_first_was_looked_at(monkeypatch):
-    objective, batch = ProtoNet(dense(), ways=3), tasks()
-    objective.step = 1
-    monkeypatch.setattr(torch.Tensor, "__int__", lambda _: pytest.fail("waits"))
-    monkeypatch.setattr(torch.Tensor, "__bool__", lambda _: pytest.fail("waits"))
-    assert objective(batch)["queries"].ndim == 0
+def changed(batch: kd.Batch, support=None, queries=None) -> kd.Batch:
+    """The batch with other labels."""
+    beside = batch["support"] if support is None else replace(batch["support"], labels=support)
+    labels = batch.labels if queries is None else queries
+    return replace(batch, labels=labels, beside={"support": beside}, _outputs={})
+
+
+@pytest.mark.parametrize("step", [0, 1, 50, 77])
+@pytest.mark.parametrize("ways", [None, 3])
+def test_labels_that_do_not_fit_are_noticed_at_every_step_and_the_class_is_named(step, ways):
+    batch = tasks()
+    objective, support = ProtoNet(dense(), ways), batch["support"].labels
+    objective.step = step
+    lacking, beyond = support.clone(), batch.labels.clone()
+    lacking[1, support[1] == 1] = 2
+    beyond[2, 4] = 3
+    assert objective(batch)["queries"].isfinite()
+    with pytest.raises(ValueError, match="every class must have a sample in the support; class 1 of 3 has none"):
+        objective(changed(batch, support=lacking))
+    with pytest.raises(ValueError, match=r"labels of the queries must lie in \[0, 2\] for 3 ways; got class 3"):
+        objective(changed(batch, queries=beyond))
+    with pytest.raises(ValueError, match=r"labels of the queries must lie in \[0, 2\] for 3 ways; got class -1"):
+        objective(changed(batch, queries=batch.labels - 1))
+
+
+def test_elsewhere_than_on_the_cpu_one_batch_in_fifty_is_waited_for():
+    """Tensors on the device "meta" have no values: whoever looks at one gets an error."""
+    objective, batch = ProtoNet(dense().to("meta"), ways=3), tasks().map(lambda rows: rows.to("meta"))
+    for step in range(101):
+        objective.step = step
+        if step % 50:
+            assert objective(batch)["queries"].ndim == 0
+        else:
+            with pytest.raises(RuntimeError, match="meta"):
+                objective(batch)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +147,8 @@ def test_batches_of_the_training_wait_for_no_device_once_the_first_was_looked_at
     [
         ({"queries": torch.zeros(2, 4, 2)}, r"got \(2, 4, 2\), \(2, 5, 3\), \(2, 5\)"),
         ({"labels": LABELS[:, :4]}, r"labels \(..., samples\); got .*\(2, 4\)"),
-        ({"labels": LABELS + 1}, r"labels must lie in \[0, 2\] for ways=3; got 1 to 3"),
+        ({"labels": LABELS + 1}, r"labels of the support must lie in \[0, 2\] for 3 ways; got class 3"),
+        ({"labels": LABELS - 1}, r"labels of the support must lie in \[0, 2\] for 3 ways; got class -1"),
         ({"labels": LABELS.clamp_max(1)}, "class 2 of 3 has none"),
         ({"labels": LABELS.float()}, "must be class numbers; got torch.float32"),
         ({"ways": 0}, "ways must be at least 1; got 0"),
