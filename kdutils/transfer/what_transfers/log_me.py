@@ -13,10 +13,9 @@ from kdutils.precision import in_float64
 __all__ = ["log_me"]
 
 
-ITERATIONS = 200
-
-
 LEAST_RATIO = 1e-10  # of α/β, in units of the largest squared singular value
+PLACES = 401  # at which the evidence is looked at first: 20 for each power of ten of α/β
+NARROWINGS = 40  # of the best place and its neighbors, each by a factor of 0.62: the logarithm of α/β to 1e-9
 
 
 def log_me(features: Tensor, labels: Tensor) -> float:
@@ -29,14 +28,15 @@ def log_me(features: Tensor, labels: Tensor) -> float:
         - \frac{\beta}{2} \lVert F m - y \rVert^2 - \frac{\alpha}{2} m^\top m - \frac{n}{2} \ln 2\pi,
         \qquad A = \alpha I + \beta F^\top F, \quad m = \beta A^{-1} F^\top y.
 
-    It is maximized from α = β = 1 by the fixed point iteration α ← γ / mᵀm, β ← (n − γ) / ‖Fm − y‖² with
-    γ = Σ βσᵢ / (α + βσᵢ) over the eigenvalues σᵢ of FᵀF; the score is 𝓛 / n. Higher is better. Compare scores on the
-    same samples only.
+    The score is the largest 𝓛 / n. Higher is better. Compare scores on the same samples only.
 
-    Here the iteration runs until α/β stands still, where the authors' program ends after at most eleven rounds; and
-    ln det A counts all d eigenvalues, where their later program leaves out those that are zero and so scores features
-    with d > n far higher. Where features explain the labels without any error the evidence has no bound; α/β is kept
-    above 10⁻¹⁰ max σ.
+    For a given α/β the best β has a closed form, so that 𝓛 is a function of α/β alone. It is looked at in 401 places
+    over twenty powers of ten, and then around the best of them. The authors iterate α ← γ / mᵀm and
+    β ← (n − γ) / ‖Fm − y‖² with γ = Σ βσᵢ / (α + βσᵢ) over the eigenvalues σᵢ of FᵀF, from α = β = 1 and in their
+    program for at most eleven rounds, which ends before the maximum where the features differ much in scale. ln det A
+    counts all d eigenvalues; their later program leaves out those that are zero, and scores features with d > n higher
+    where α > 1. Where features explain the labels without any error the evidence has no bound; α/β is kept above
+    10⁻¹⁰ max σ.
 
     Args:
         features: (n, d), of any scale; they are not centered.
@@ -54,21 +54,24 @@ def log_me(features: Tensor, labels: Tensor) -> float:
     sigma = singular.square().unsqueeze(1)  # (k, 1)
     inside = (left.T @ targets).square()  # (k, classes): squared label along each left singular vector
     outside = (targets.square().sum(0) - inside.sum(0)).clamp_min(0)  # (classes,): what no w can explain
-    ratio = torch.ones(classes, dtype=torch.float64, device=values.device)  # α / β
-    for _ in range(ITERATIONS):
-        before, shrink = ratio, ratio / (ratio + sigma)
-        gamma = (1 - shrink).sum(0)
-        rest = shrink.sum(0) + n - len(sigma)  # n − γ, without cancellation
-        weights = (inside * sigma / (ratio + sigma).square()).sum(0)  # mᵀm
-        errors = (inside * shrink.square()).sum(0) + outside  # ‖Fm − y‖²
-        ratio = (gamma * errors / (rest * weights)).nan_to_num(nan=math.inf)
-        ratio = ratio.clamp(LEAST_RATIO * sigma.max().item(), sigma.max().item() / LEAST_RATIO)
-        if ((ratio - before).abs() <= 1e-8 * before).all():
-            break
-    # With α = ratio · β the best β is n / (errors + ratio · mᵀm), and the evidence depends on the ratio alone.
-    beta = n / ((inside * ratio / (ratio + sigma)).sum(0) + outside)
-    evidence = n / 2 * (beta.log() - 1 - math.log(2 * math.pi)) - (1 + sigma / ratio).log().sum(0) / 2
-    return (evidence / n).mean().item()
+
+    def evidence(log_ratio: Tensor) -> Tensor:
+        """Of each class at its own ln α/β, (..., classes): the best β is n / (errors + α/β · mᵀm)."""
+        ratio = log_ratio.exp().unsqueeze(-2)  # (..., 1, classes)
+        beta = n / ((inside * ratio / (ratio + sigma)).sum(-2) + outside)
+        determinant = (1 + sigma / ratio).log().sum(-2)
+        return n / 2 * (beta.log() - 1 - math.log(2 * math.pi)) - determinant / 2
+
+    largest, bound = math.log(sigma.max().item()), -math.log(LEAST_RATIO)
+    places = torch.linspace(largest - bound, largest + bound, PLACES).to(values)
+    best = torch.stack([evidence(place.expand(classes)) for place in places]).argmax(0)
+    low, high = places[(best - 1).clamp_min(0)], places[(best + 1).clamp_max(PLACES - 1)]
+    for _ in range(NARROWINGS):
+        step = (high - low) * (math.sqrt(5) - 1) / 2
+        left, right = high - step, low + step
+        lower = evidence(left) < evidence(right)
+        low, high = torch.where(lower, left, low), torch.where(lower, high, right)
+    return (evidence((low + high) / 2) / n).mean().item()
 
 
 def _require_features(

@@ -46,6 +46,28 @@ def test_log_me_matches_the_authors_formula_in_float64(n, d):
     assert log_me(features, labels) == pytest.approx(naive_log_me(features.numpy(), labels.numpy()), rel=1e-6)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_log_me_finds_the_highest_evidence_where_features_differ_in_scale(seed):
+    """By a search in two dimensions, α and β, over a fine grid of all that a long iteration could reach."""
+    generator = torch.Generator().manual_seed(seed)
+    scales = torch.logspace(-3, 3, 12, dtype=torch.float64)
+    features = torch.randn(30, 12, dtype=torch.float64, generator=generator) * scales
+    labels = torch.arange(30) % 2
+    found = log_me(features, labels)
+    values, vectors = torch.linalg.eigh(features @ features.T)
+    squared = (vectors.T @ (labels == 0).double()).square()
+    alpha, beta = torch.meshgrid(
+        torch.logspace(-9, 9, 721).double(), torch.logspace(-2, 3, 201).double(), indexing="ij"
+    )
+    variances = 1 / beta[..., None] + values.clamp_min(0) / alpha[..., None]
+    density = -(squared / variances + variances.log() + math.log(2 * math.pi)).sum(-1) / 2
+    best = density.max().item() / 30
+    other = (vectors.T @ (labels == 1).double()).square()
+    best += (-(other / variances + variances.log() + math.log(2 * math.pi)).sum(-1) / 2).max().item() / 30
+    assert best / 2 <= found + 1e-12
+    assert found == pytest.approx(best / 2, abs=2e-3)
+
+
 def test_log_me_is_the_density_of_the_labels_under_its_own_model():
     features, labels = clusters(n=12, d=3)
     alpha, beta = torch.meshgrid(torch.logspace(-2, 4, 80), torch.logspace(-1, 2, 80), indexing="ij")
