@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from kdutils.compress.pruning._layers import require_unmasked
+from kdutils.compress.pruning.masks import require_unmasked
 from kdutils.models.parts import Images
 from kdutils.models.small import Pixels
 
@@ -65,7 +65,7 @@ def remove_channels(model: nn.Module, kept: Mapping[str, Sequence[int]]) -> nn.M
             the last one, whose outputs are the classes; if indices are none, double or out of range; if a convolution
             has groups.
 
-    Source: Li et al. (2017), arXiv:1608.08710, section 3.1.
+    Source: Li et al. (2017), arXiv:1608.08710.
     """
     require_unmasked(model, "made smaller")
     smaller = copy.deepcopy(model)

@@ -16,8 +16,9 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils._pytree import tree_leaves
 
 from kdutils.checks import require_choice
-from kdutils.compress.pruning._layers import kept_layers, require_unmasked
+from kdutils.compress.pruning._layers import kept_layers
 from kdutils.compress.pruning._ranking import largest_ratio, lowest
+from kdutils.compress.pruning.masks import require_unmasked
 from kdutils.compress.pruning.plan import Plan
 from kdutils.compress.pruning.schedules import require_ratio
 from kdutils.measure.running import home
