@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 __all__ = [
     "UNIT",
@@ -19,6 +20,7 @@ __all__ = [
     "require_fraction",
     "require_labels",
     "require_not_negative",
+    "require_plain_weights",
     "require_positive",
     "require_same_shape",
     "require_whole",
@@ -62,6 +64,17 @@ def require_fraction(**numbers: float) -> None:
     for name, value in numbers.items():
         if not 0 <= value <= 1:
             raise ValueError(f"{name} must lie in [0, 1]; got {value!r}")
+
+
+def require_plain_weights(model: nn.Module, purpose: str) -> None:
+    """Raise ValueError if a layer computes its weights from others: masks, weight normalization."""
+    for path, module in model.named_modules():
+        if parametrize.is_parametrized(module):
+            raise ValueError(
+                f"layer {path!r} has parametrizations, with which the model cannot be {purpose}; "
+                "kd.compress.bake(model) makes masks plain weights, "
+                "torch.nn.utils.parametrize.remove_parametrizations what else there is"
+            )
 
 
 def require_choice(name: str, value: str, choices: Iterable[str]) -> None:

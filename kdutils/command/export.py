@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from kdutils.checks import require_folder
+from kdutils.checks import require_folder, require_plain_weights
 from kdutils.evidence.seeds import fresh
 from kdutils.files import require_replaceable
 from kdutils.measure.running import borrowed
@@ -38,12 +38,14 @@ def to_onnx(model: nn.Module, path: str | os.PathLike[str], shape: Sequence[int]
 
     Raises:
         ModuleNotFoundError: if the extra packages are missing; says how to install them.
-        ValueError: if the two differ by more than a thousandth of the largest logit.
+        ValueError: if a layer is still masked or otherwise parametrized, or the two differ by more than a thousandth of
+            the largest logit.
         OSError: if the file cannot be written, or something is there that is no regular file (a device, a link).
     """
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise ModuleNotFoundError(f'export wants {", ".join(missing)}; install with: pip install "kdutils[onnx]"')
+    require_plain_weights(model, "exported")
     path = Path(path).expanduser()
     folder = require_folder("path", path.parent)
     require_replaceable(path)

@@ -14,8 +14,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
-from kdutils.checks import require_choice, require_folder
+from kdutils.checks import require_choice, require_folder, require_plain_weights
 from kdutils.files import require_replaceable, write_atomically
 
 __all__ = ["create", "load", "names", "options", "register", "save"]
@@ -105,7 +106,7 @@ def save(model: nn.Module, folder: str | os.PathLike[str]) -> None:
         folder: created if it is not there; a model saved there before is replaced.
 
     Raises:
-        ValueError: if no registered builder made the model, or its layers were changed since.
+        ValueError: if no registered builder made the model, or its layers were changed since (masked, say).
         OSError: if the folder cannot be written.
     """
     config = getattr(model, "config", None)
@@ -118,6 +119,8 @@ def save(model: nn.Module, folder: str | os.PathLike[str]) -> None:
     rebuilt = _rebuild(config)
     differences = _differences(rebuilt.state_dict(), state) or _other_layers(rebuilt, model)
     if differences:
+        if not any(map(is_parametrized, rebuilt.modules())):
+            require_plain_weights(model, "saved")
         raise ValueError(
             f"the model is no longer what {_call(config)} builds: {differences}; "
             "put @kdutils.models.register before a function that builds it as it is now"

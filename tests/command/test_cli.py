@@ -22,6 +22,7 @@ import kdutils as kd
 from kdutils import models
 from kdutils.command import bench, machine, outline, recipe, runs, schema
 from kdutils.command.cli import main
+from kdutils.command.export import to_onnx
 from kdutils.command.state import state
 from kdutils.data.batch import Batch
 from kdutils.evidence import results
@@ -1033,6 +1034,16 @@ def test_an_exported_model_gives_the_same_logits_in_another_runtime(command, roo
         expected = models.load(root / "glyphs-labels" / "seed-0" / "model")(images)
     torch.testing.assert_close(torch.from_numpy(logits), expected, atol=1e-4, rtol=1e-4)
     assert [path.name for path in Path().iterdir() if "onnx" in path.name or "export" in path.name] == ["model.onnx"]
+
+
+def test_a_masked_model_is_not_exported_before_it_is_baked(tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    model = kd.compress.prune(models.small_cnn(3, channels=1, width=2, depth=1), 0.5)
+    with pytest.raises(ValueError, match=r"'block1.0' has parametrizations.*exported; kd.compress.bake\(model\)"):
+        to_onnx(model, tmp_path / "model.onnx", (1, 8, 8))
+    assert list(tmp_path.iterdir()) == []
+    to_onnx(kd.compress.bake(model), tmp_path / "model.onnx", (1, 8, 8))
 
 
 def test_a_model_without_a_record_is_exported_when_told_its_images(command):

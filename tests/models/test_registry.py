@@ -99,6 +99,21 @@ def test_a_model_whose_head_was_replaced_is_refused_and_the_old_save_stays(tmp_p
     assert (tmp_path / "model.safetensors").read_bytes() == old
 
 
+def test_a_parametrized_model_is_refused_with_the_way_out_and_saved_where_its_builder_made_it_so(tmp_path):
+    model = models.small_cnn(3, width=4)
+    nn.utils.parametrizations.weight_norm(model.head)
+    with pytest.raises(ValueError, match=r"'head' has parametrizations.*saved; kd.compress.bake.*remove_parametriz"):
+        models.save(model, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+    @models.register
+    def normed(classes: int = 3) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.utils.parametrizations.weight_norm(nn.Linear(4, classes)))
+
+    models.save(normed(), tmp_path)
+    assert models.load(tmp_path)(torch.ones(1, 4)).shape == (1, 3)
+
+
 @pytest.mark.parametrize(
     ("path", "layer", "message"),
     [

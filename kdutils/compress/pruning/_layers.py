@@ -1,4 +1,4 @@
-"""What the topic's modules share: the layers that can be pruned, those that are kept, and masks that refuse."""
+"""What the topic's modules share: the layers that can be pruned, and those that are kept."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn.utils import parametrize
 
 from kdutils.models.paths import head_path, require_layer, under
 
-__all__ = ["kept_layers", "masked_layers", "original", "prunable", "require_unmasked"]
+__all__ = ["kept_layers", "original", "prunable"]
 
 
 def kept_layers(model: nn.Module, keep: str | Sequence[str]) -> tuple[str, ...]:
@@ -58,17 +58,3 @@ def original(module: nn.Module) -> nn.Parameter:
     if parametrize.is_parametrized(module, "weight"):
         return module.parametrizations["weight"].original  # type: ignore[index,union-attr]
     return module.weight  # type: ignore[return-value]
-
-
-def masked_layers(model: nn.Module) -> list[str]:
-    """Names of the layers whose weight is computed and not stored (by a mask, or another parametrization)."""
-    return [path for path, module in model.named_modules() if parametrize.is_parametrized(module, "weight")]
-
-
-def require_unmasked(model: nn.Module, purpose: str) -> None:
-    """Raise ValueError if a layer is still masked."""
-    if masked := masked_layers(model):
-        raise ValueError(
-            f"model is still masked ({len(masked)} layers, the first {masked[0]!r}) and cannot be {purpose}; "
-            "bake(model) first makes the zeros plain weights"
-        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from kdutils.checks import require_count
 from kdutils.compress.pruning._layers import original, prunable
 from kdutils.data.batch import Batch
 from kdutils.data.source import Source
@@ -31,15 +33,17 @@ def loss_gradients(
     Args:
         model: images to logits (batch, classes).
         data: with labels.
-        batch_size: samples at a time.
+        batch_size: samples at a time; where BatchNorm is in training mode, the next one up that leaves no single
+            sample, which has no variance, for the last batch.
         keep: as for :func:`~kdutils.compress.pruning.masks.prune`.
 
     Returns:
         By the layer's name, in the shape of its weight: ``{name: snip(layer.weight, gradients[name])}`` are scores.
 
     Raises:
-        ValueError: if the data has no labels.
+        ValueError: if the data has no labels, or a single sample and BatchNorm is in training mode.
     """
+    require_count(batch_size=batch_size)
     modes = [isinstance(module, _BatchNorm) and module.training for module in model.modules()]
     model = copy.deepcopy(model).requires_grad_(True)
     for module, mode in zip(model.modules(), modes, strict=True):
@@ -47,7 +51,14 @@ def loss_gradients(
     layers, where = prunable(model, keep), home(model)
     parameters = [original(layer) for layer in layers.values()]
     sums = [torch.zeros_like(parameter) for parameter in parameters]
-    for batch in data.batches(min(batch_size, len(data))):
+    batch_size = min(batch_size, len(data))
+    if any(modes):
+        if len(data) < 2:
+            raise ValueError(
+                f"data must have at least 2 samples while BatchNorm is in training mode; {data.name!r} has 1"
+            )
+        batch_size = next(size for size in itertools.count(max(2, batch_size)) if len(data) % size != 1)
+    for batch in data.batches(batch_size):
         if batch.labels is None:
             raise ValueError(f"data must have labels; {data.name!r} is unlabeled")
         with torch.enable_grad():

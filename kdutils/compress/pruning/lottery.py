@@ -30,7 +30,7 @@ def rewind(
     Raises:
         ValueError: if there are no masks, or the state does not fit the model without masks.
 
-    Source: Frankle and Carbin (2019), arXiv:1803.03635, section 1; t > 0: Frankle et al. (2020), arXiv:1912.05671.
+    Source: Frankle and Carbin (2019), arXiv:1803.03635; t > 0: Frankle et al. (2020), arXiv:1912.05671.
     """
     masks = _require_masks(masks_of(model) if masks is None else masks)
     ticket = bake(copy.deepcopy(model))
@@ -46,17 +46,17 @@ def reinitialize(model: nn.Module, build: Callable[[], nn.Module], seed: int = 0
 
     Args:
         model: masked; stays as it is.
-        build: makes the network without masks, its weights drawn from torch's random numbers.
-        seed: of the draw; torch's random state stays as it is.
+        build: makes the network without masks, its weights drawn from torch's random numbers on the CPU.
+        seed: of the draw; torch's random state stays as it is, on every device.
 
     Raises:
         ValueError: if the model has no masks, or they do not fit what ``build`` makes.
 
-    Source: Frankle and Carbin (2019), arXiv:1803.03635, section 2.
+    Source: Frankle and Carbin (2019), arXiv:1803.03635.
     """
     masks = _require_masks(masks_of(model))
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(fresh(seed))
+        torch.default_generator.manual_seed(fresh(seed))  # torch.manual_seed would seed the other devices too
         drawn = build()
     return put_masks(drawn, masks)
 
@@ -71,8 +71,8 @@ def random_masks(masks: Mapping[str, Tensor], seed: int = 0) -> dict[str, Tensor
     Raises:
         ValueError: if there are no masks.
 
-    Source: Frankle et al. (2021), "Pruning neural networks at initialization", arXiv:2009.08576, section 5 (shuffled
-    within layers).
+    Source: Frankle et al. (2021), "Pruning neural networks at initialization", arXiv:2009.08576 (shuffled within
+    layers).
     """
     generator = torch.Generator().manual_seed(fresh(seed))
     return {

@@ -16,7 +16,7 @@ from kdutils.compress.pruning.schedules import require_ratio
 from kdutils.compress.pruning.scores import magnitude
 from kdutils.describe import fingerprint
 
-__all__ = ["Mask", "Scores", "bake", "masks_of", "prune", "put_masks", "sparsity"]
+__all__ = ["Mask", "Scores", "bake", "masks_of", "prune", "put_masks", "require_unmasked", "sparsity"]
 
 Scores = Callable[[Tensor], Tensor] | Mapping[str, Tensor]
 """A function of a layer's weights, or the scores themselves by the layer's name."""
@@ -27,6 +27,11 @@ class Mask(nn.Module):
 
     Args:
         kept: True where a weight stays, of the weight's shape.
+
+    Attributes:
+        made_with: a checksum of the mask with which a training begins; ``fit`` refuses a checkpoint of other masks by
+            it. :func:`put_masks` renews it, but not in the midst of a training (``after_step``), so that one that
+            prunes as it goes can still be resumed.
     """
 
     kept: Tensor
@@ -34,7 +39,7 @@ class Mask(nn.Module):
     def __init__(self, kept: Tensor) -> None:
         super().__init__()
         self.register_buffer("kept", kept.clone())
-        self.made_with = fingerprint([kept])  # by which fit tells a training that began with other masks
+        self.made_with = fingerprint([kept])
 
     def forward(self, weight: Tensor) -> Tensor:
         """The weights in use; where one is pruned, even infinity is zero."""
@@ -80,7 +85,7 @@ def prune(
         ValueError: if the ratio is outside [0, 1), less than what is masked already, or would empty a layer (it is
             named, with the largest ratio possible); if a name, the scope or the scores do not fit.
 
-    Source: Han et al. (2015), arXiv:1506.02626, section 3; global and local: Blalock et al. (2020), arXiv:2003.03033.
+    Source: Han et al. (2015), arXiv:1506.02626; global and local: Blalock et al. (2020), arXiv:2003.03033.
     """
     require_ratio(ratio=ratio)
     require_choice("scope", scope, ("global", "local"))
@@ -102,6 +107,13 @@ def prune(
 def put_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
     """Mask weights in place; a layer that has a mask gets the new one instead.
 
+    Any convolution or linear layer can be named, the head too: there is no ``keep`` here. Where layers are masked that
+    :func:`prune` and :func:`sparsity` keep by default, only ``sparsity(model, keep=())`` counts them.
+
+    With other masks begins another training, and ``fit`` refuses to go on from a checkpoint of the one before. Only
+    what is masked right after a step, in training mode and with its gradients, belongs to the training that takes it;
+    ``fit`` leaves each model in evaluation mode. After a loop of your own, call ``model.eval()`` first.
+
     Args:
         model: changed in place.
         masks: True where a weight stays, by the layer's name; as :func:`masks_of` gives them.
@@ -122,6 +134,7 @@ def put_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
                 f"masks[{path!r}] must be bool of shape {tuple(wanted)}; got {mask.dtype}, {tuple(mask.shape)}"
             )
         _require_only_masks(path, layers[path])
+    begins = not (model.training and any(parameter.grad is not None for parameter in model.parameters()))
     for path, mask in masks.items():
         layer, mask = layers[path], mask.to(original(layers[path]).device)
         found = _mask(layer)
@@ -129,6 +142,7 @@ def put_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
             parametrize.register_parametrization(layer, "weight", Mask(mask))
         else:
             found.kept.copy_(mask)
+            found.made_with = fingerprint([mask]) if begins else found.made_with
     return model
 
 
@@ -136,6 +150,15 @@ def masks_of(model: nn.Module) -> dict[str, Tensor]:
     """Copies of the masks, by the layer's name; of a model without masks, nothing."""
     found = {path: _mask(module) for path, module in model.named_modules()}
     return {path: mask.kept.clone() for path, mask in found.items() if mask is not None}
+
+
+def require_unmasked(model: nn.Module, purpose: str) -> None:
+    """Raise ValueError if a layer is still masked."""
+    if masked := list(masks_of(model)):
+        raise ValueError(
+            f"model is still masked ({len(masked)} layers, the first {masked[0]!r}) and cannot be {purpose}; "
+            "bake(model) first makes the zeros plain weights"
+        )
 
 
 def sparsity(model: nn.Module, keep: str | Sequence[str] = ("head",)) -> float:

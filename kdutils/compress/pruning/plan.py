@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from kdutils.models.paths import replaced
@@ -20,7 +20,9 @@ __all__ = ["Plan"]
 SIZES: dict[type[nn.Module], tuple[str, ...]] = {
     _ConvNd: ("in_channels", "out_channels", "groups"),
     nn.Linear: ("in_features", "out_features"),
-    _BatchNorm: ("num_features",),
+    _NormBase: ("num_features",),
+    nn.PReLU: ("num_parameters",),
+    nn.LayerNorm: ("normalized_shape",),
     nn.GroupNorm: ("num_channels", "num_groups"),
 }
 """The kinds of layers that get smaller, and the attributes that say how large they are."""
@@ -100,7 +102,8 @@ def _gone(module: nn.Module) -> bool:
 
 def _sizes(module: nn.Module) -> dict[str, int]:
     kinds = [names for kind, names in SIZES.items() if isinstance(module, kind)]
-    return {name: int(getattr(module, name)) for name in kinds[0]} if kinds else {}
+    values = {name: getattr(module, name) for name in kinds[0]} if kinds else {}
+    return {name: int(value[-1] if isinstance(value, tuple) else value) for name, value in values.items()}
 
 
 def _resize(path: str, module: nn.Module, sizes: Mapping[str, int]) -> None:
@@ -110,7 +113,8 @@ def _resize(path: str, module: nn.Module, sizes: Mapping[str, int]) -> None:
             f"the plan is of another network: {path!r} is a {type(module).__name__} and gets {dict(sizes)}"
         )
     for name, size in sizes.items():
-        setattr(module, name, size)
+        old = getattr(module, name)
+        setattr(module, name, (*old[:-1], size) if isinstance(old, tuple) else size)  # LayerNorm has a shape
     for name, value in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
         if value.ndim:  # not the count of batches
             _put(module, name, value, _shape(module, name, value))
@@ -123,7 +127,9 @@ def _shape(module: nn.Module, name: str, value: Tensor) -> tuple[int, ...]:
         return (*pair, *value.shape[2:]) if name == "weight" else (module.out_channels,)
     if isinstance(module, nn.Linear):
         return (module.out_features, module.in_features) if name == "weight" else (module.out_features,)
-    return (int(module.num_channels if isinstance(module, nn.GroupNorm) else module.num_features),)  # type: ignore[arg-type]
+    if isinstance(module, nn.LayerNorm):
+        return tuple(module.normalized_shape)
+    return (next(iter(_sizes(module).values())),)
 
 
 def _put(module: nn.Module, name: str, old: Tensor, shape: tuple[int, ...]) -> None:

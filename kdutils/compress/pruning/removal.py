@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from kdutils.compress.pruning._layers import require_unmasked
+from kdutils.compress.pruning.masks import require_unmasked
 from kdutils.models.paths import replaced, require_layer
 
 __all__ = ["removable_blocks", "remove_blocks"]
@@ -32,7 +32,7 @@ def remove_blocks(model: nn.Module, names: str | Sequence[str]) -> nn.Module:
     Raises:
         ValueError: if a name is not there, or is no residual block, or its shortcut changes the shape.
 
-    Source: Veit, Wilber and Belongie (2016), arXiv:1605.06431, section 4.1.
+    Source: Veit, Wilber and Belongie (2016), arXiv:1605.06431.
     """
     wanted = (names,) if isinstance(names, str) else tuple(names)
     require_unmasked(model, "made smaller")

@@ -13,11 +13,10 @@ from safetensors.torch import save as to_safetensors
 from torch import nn
 
 from kdutils.checks import require_count
-from kdutils.compress.pruning._layers import masked_layers
-from kdutils.compress.pruning.masks import bake
+from kdutils.compress.pruning.masks import bake, masks_of
 from kdutils.data.source import Source
 from kdutils.evidence.table import Table
-from kdutils.measure import accuracy, latency, macs, parameters
+from kdutils.measure import Latency, accuracy, latency, macs, parameters
 
 __all__ = ["Compressed", "CompressionReport", "Ratio", "compression_report"]
 
@@ -44,6 +43,7 @@ class Compressed:
     Attributes:
         parameters: stored numbers that are learned.
         nonzero: of these, how many are not zero.
+        zero_weights: how many weights of layers are zero and still stored; biases and norms do not count.
         masked: whether masks are still part of it.
         dense_bytes: of a file with all numbers.
         zipped_bytes: of this file, compressed (zlib).
@@ -55,6 +55,7 @@ class Compressed:
 
     parameters: int
     nonzero: int
+    zero_weights: int
     masked: bool
     dense_bytes: int
     zipped_bytes: int
@@ -95,7 +96,7 @@ class CompressionReport:
     def _speed(self, row: Compressed, first: Compressed, size: int) -> str:
         if row.speedup is not None:
             return str(row.speedup[size])
-        return "reference" if row is first else NO_FASTER if row.nonzero < first.nonzero else "as much work"
+        return "reference" if row is first else NO_FASTER if row.zero_weights else "as much work"
 
     def __repr__(self) -> str:
         return repr(self.table)
@@ -141,9 +142,10 @@ def compression_report(
     baked = {name: bake(copy.deepcopy(model)) for name, model in models.items()}
     shape = tuple(next(data.batches(1)).inputs.shape[1:])
     times = {size: _times(baked, shape, size, rounds, device) for size in batch_sizes}
-    place = latency(next(iter(baked.values())), shape, 1, 1, 0, device).place
     work = {name: macs(model, shape) for name, model in baked.items()}
     first = next(iter(models))
+    place = times[batch_sizes[0]][first][0].place
+    seconds = {size: {name: [one.median for one in found[name]] for name in baked} for size, found in times.items()}
     rows = {}
     for name, model in baked.items():
         dense, zipped = _bytes(model)
@@ -151,13 +153,14 @@ def compression_report(
         rows[name] = Compressed(
             parameters(model),
             sum(int(torch.count_nonzero(value)) for value in model.parameters()),
-            bool(masked_layers(models[name])),
+            sum(int((value == 0).sum()) for value in model.parameters() if value.ndim > 1),
+            bool(masks_of(models[name])),
             dense,
             zipped,
             work[name],
             accuracy(model, data, device=device),
-            {size: statistics.median(found[name]) for size, found in times.items()},
-            {size: _ratio(found[first], found[name]) for size, found in times.items()} if less else None,
+            {size: statistics.median(found[name]) for size, found in seconds.items()},
+            {size: _ratio(found[first], found[name]) for size, found in seconds.items()} if less else None,
         )
     caption = f"Times are medians of {rounds} rounds, speed the median of the ratios with quartiles, on {place}"
     return CompressionReport(rows, caption)
@@ -165,14 +168,14 @@ def compression_report(
 
 def _times(
     models: Mapping[str, nn.Module], shape: Sequence[int], batch: int, rounds: int, device: str | torch.device | None
-) -> dict[str, list[float]]:
-    """Seconds of a pass in each round; the order turns, so that none always comes first."""
+) -> dict[str, list[Latency]]:
+    """The time of a pass in each round; the order turns, so that none always comes first."""
     names = list(models)
-    found: dict[str, list[float]] = {name: [] for name in names}
+    found: dict[str, list[Latency]] = {name: [] for name in names}
     for number in range(rounds):
         turn = number % len(names)
         for name in names[turn:] + names[:turn]:
-            found[name].append(latency(models[name], shape, batch, repeats=3, warmup=1, device=device).median)
+            found[name].append(latency(models[name], shape, batch, repeats=3, warmup=1, device=device))
     return found
 
 

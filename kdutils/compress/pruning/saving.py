@@ -12,7 +12,7 @@ from safetensors.torch import save as to_safetensors
 from torch import nn
 
 from kdutils.checks import require_folder
-from kdutils.compress.pruning._layers import require_unmasked
+from kdutils.compress.pruning.masks import require_unmasked
 from kdutils.compress.pruning.plan import Plan
 from kdutils.files import write_atomically
 

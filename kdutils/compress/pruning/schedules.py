@@ -42,8 +42,8 @@ def iterative(rounds: int, final: float) -> list[float]:
     Raises:
         ValueError: if a number is out of range.
 
-    Source: prune and retrain in rounds: Han et al. (2015), arXiv:1506.02626, section 3; the same share of what is left
-    in each: Frankle and Carbin (2019), arXiv:1803.03635, section 1.
+    Source: prune and retrain in rounds: Han et al. (2015), arXiv:1506.02626; the same share of what is left
+    in each: Frankle and Carbin (2019), arXiv:1803.03635.
     """
     require_count(rounds=rounds)
     require_ratio(final=final)

@@ -22,7 +22,7 @@ def magnitude(weights: Tensor) -> Tensor:
     Returns:
         Of the same shape, without a graph, in float32 at least.
 
-    Source: Han et al. (2015), arXiv:1506.02626, section 3.
+    Source: Han et al. (2015), arXiv:1506.02626.
     """
     return in_float32(weights.detach()).abs()
 
@@ -44,7 +44,7 @@ def snip(weights: Tensor, gradients: Tensor) -> Tensor:
     Raises:
         ValueError: if the shapes differ.
 
-    Source: Lee, Ajanthan and Torr (2019), arXiv:1810.02340, equations 4 to 6.
+    Source: Lee, Ajanthan and Torr (2019), arXiv:1810.02340.
     """
     return _products(weights, gradients).abs()
 
@@ -64,7 +64,7 @@ def taylor(weights: Tensor, gradients: Tensor) -> Tensor:
     Raises:
         ValueError: if the shapes differ.
 
-    Source: Molchanov et al. (2019), arXiv:1906.10771, section 3.1.
+    Source: Molchanov et al. (2019), arXiv:1906.10771.
     """
     return _products(weights, gradients).square()
 
@@ -86,7 +86,7 @@ def taylor_filters(weights: Tensor, gradients: Tensor, joint: bool = False) -> T
     Raises:
         ValueError: if the shapes differ, or there is no dimension of filters.
 
-    Source: Molchanov et al. (2019), arXiv:1906.10771, section 3.1, the two scores of a set of weights.
+    Source: Molchanov et al. (2019), arXiv:1906.10771, the two scores of a set of weights.
     """
     products = _filters(_products(weights, gradients))
     return products.sum(1).square() if joint else products.square().sum(1)
@@ -107,7 +107,7 @@ def filter_norms(weights: Tensor, p: float = 1.0) -> Tensor:
     Raises:
         ValueError: if p is not positive, or there is no dimension of filters.
 
-    Source: Li et al. (2017), arXiv:1608.08710, section 3.1.
+    Source: Li et al. (2017), arXiv:1608.08710.
     """
     require_positive(p=p)
     return torch.linalg.vector_norm(_filters(in_float32(weights.detach())), p, dim=1)
@@ -129,7 +129,7 @@ def batch_norm_scales(scales: Tensor) -> Tensor:
     Raises:
         ValueError: if it is no vector.
 
-    Source: Liu et al. (2017), "network slimming", arXiv:1708.06519, section 3.
+    Source: Liu et al. (2017), "network slimming", arXiv:1708.06519.
     """
     if scales.ndim != 1:
         raise ValueError(f"scales must be the vector of a BatchNorm, (channels,); got shape {tuple(scales.shape)}")

@@ -12,12 +12,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
-from torch.utils._pytree import tree_leaves
 
-from kdutils.checks import require_choice
-from kdutils.compress.pruning._layers import kept_layers, require_unmasked
+from kdutils.checks import require_choice, require_plain_weights
+from kdutils.compress.pruning._layers import kept_layers
 from kdutils.compress.pruning._ranking import largest_ratio, lowest
+from kdutils.compress.pruning._running import output_shapes
 from kdutils.compress.pruning.plan import Plan
 from kdutils.compress.pruning.schedules import require_ratio
 from kdutils.measure.running import home
@@ -47,7 +48,8 @@ def prune_channels(
         example: inputs (batch, ...) with which the graph is traced.
         ratio: share of the channels to remove, in [0, 1); of parameters and MACs about 1 − (1 − ratio)² go.
         importance: "l1" or "l2" norm of all weights of a channel, in units of their mean in the group; "batch_norm",
-            its scales; or a function as torch-pruning has it, from a group to scores (channels,).
+            its scales, by which groups without BatchNorm stay whole; or a function as torch-pruning has it, from a
+            group to scores (channels,).
         keep: layers whose outputs all stay; "head" is the last linear layer by whatever name.
         global_: rank the channels of all groups together.
 
@@ -61,21 +63,27 @@ def prune_channels(
     require_ratio(ratio=ratio)
     if isinstance(importance, str):
         require_choice("importance", importance, IMPORTANCE)
-    require_unmasked(model, "made smaller")
-    kept = [model.get_submodule(path) for path in kept_layers(model, keep)]
-    places = {id(module): number for number, module in enumerate(model.modules())}
+    if importance == "batch_norm" and not any(isinstance(m, _BatchNorm) and m.affine for m in model.modules()):
+        raise ValueError(
+            f"importance='batch_norm' wants BatchNorm with scales, and {type(model).__name__} has none; "
+            "choose 'l1' or 'l2', or a function"
+        )
+    require_plain_weights(model, "made smaller")
     smaller = copy.deepcopy(model)
-    parts = list(smaller.modules())
-    ignored = [parts[places[id(part)]] for layer in kept for part in layer.modules()]
+    ignored = [part for path in kept_layers(smaller, keep) for part in smaller.get_submodule(path).modules()]
     tp = _torch_pruning()
     with _traceable(smaller):
         example = example.to(home(model))
         graph = _graph(tp, smaller, example)
-        outputs = _shapes(smaller(example))
+        before = output_shapes(smaller, example, "the model does not run on the example")
         groups = _groups(graph, smaller, ignored, _importance(tp, importance))
         for root, channels in _chosen(groups, ratio, global_):
             graph.get_pruning_group(root, graph.get_pruner_of_module(root).prune_out_channels, channels).prune()
-        _require_outputs(outputs, _shapes(smaller(example)))
+        after = output_shapes(smaller, example, f"{type(model).__name__} would not run without these channels")
+    if before != after:
+        raise ValueError(
+            f"keep must name the layers that give the outputs (the head): their shapes would be {after}, not {before}"
+        )
     return smaller, Plan.between(model, smaller)
 
 
@@ -166,18 +174,6 @@ def _traceable(model: nn.Module) -> Iterator[None]:
         module.training = mode
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(trained[name])
-
-
-def _shapes(outputs: Any) -> list[tuple[int, ...]]:
-    """The shapes of all tensors in what a model gives."""
-    return [tuple(leaf.shape) for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
-
-
-def _require_outputs(before: list[tuple[int, ...]], after: list[tuple[int, ...]]) -> None:
-    if before != after:
-        raise ValueError(
-            f"keep must name the layers that give the outputs (the head): their shapes would be {after}, not {before}"
-        )
 
 
 def _torch_pruning() -> Any:

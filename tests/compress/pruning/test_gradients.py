@@ -20,6 +20,19 @@ def test_they_are_those_of_the_mean_loss_over_all_data():
         torch.testing.assert_close(gradient, model.get_submodule(name).weight.grad, atol=1e-7, rtol=1e-5)
 
 
+def test_a_single_sample_is_not_left_over_while_batch_norm_learns():
+    model = seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))).train()
+    data = blobs(17)
+    one, other = (loss_gradients(model, data, batch_size=size)["1"] for size in (16, 17))
+    torch.testing.assert_close(one, other)
+    assert loss_gradients(model, data, batch_size=1)["1"].isfinite().all()
+    assert loss_gradients(model.eval(), blobs(1))["1"].isfinite().all()
+    with pytest.raises(ValueError, match="data must have at least 2 samples while BatchNorm is in training mode"):
+        loss_gradients(model.train(), blobs(1))
+    with pytest.raises(ValueError, match="batch_size must be at least 1; got 0"):
+        loss_gradients(model, data, batch_size=0)
+
+
 def test_the_model_stays_as_it_was():
     model = chain().train()
     model[4].weight.requires_grad_(False)
@@ -55,7 +68,7 @@ def test_the_scores_that_need_them_prune_otherwise_than_magnitude():
     model, data = chain(), blobs(40)
     gradients = loss_gradients(model, data)
     scores = {name: snip(model.get_submodule(name).weight, gradient) for name, gradient in gradients.items()}
-    one, other = prune(copy.deepcopy(model), 0.5, scores=scores), prune(copy.deepcopy(model), 0.5)
+    one, other = prune(model, 0.5, scores=scores), prune(chain(), 0.5)
     assert not torch.equal(one[4].weight, other[4].weight)
     with torch.no_grad():
         losses = [F.cross_entropy(net(data.inputs), data.labels) for net in (one, other)]

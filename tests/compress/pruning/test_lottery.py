@@ -61,7 +61,7 @@ def test_drawn_anew_the_masks_stay_and_the_weights_do_not():
     def build():
         return torch.nn.Sequential(*[torch.nn.Identity()] * 4, torch.nn.Linear(8, 5))
 
-    small = prune(torch.nn.Sequential(*copy.deepcopy(build())), 0.5, keep=())
+    small = prune(build(), 0.5, keep=())
     state = torch.get_rng_state()
     drawn, again, other = (reinitialize(small, build, seed) for seed in (0, 0, 1))
     assert torch.equal(torch.get_rng_state(), state)
@@ -70,6 +70,16 @@ def test_drawn_anew_the_masks_stay_and_the_weights_do_not():
     assert not torch.equal(drawn[4].weight, other[4].weight)
     with pytest.raises(ValueError, match=r"masks: '0.0' is no convolution"):
         reinitialize(model, build)
+
+
+def test_drawn_anew_no_other_device_is_seeded(monkeypatch):
+    seeded = []
+    for device in (torch.cuda, torch.mps, torch.xpu):
+        for name in ("manual_seed", "manual_seed_all"):
+            monkeypatch.setattr(device, name, seeded.append, raising=False)
+    model = prune(torch.nn.Sequential(torch.nn.Linear(3, 3)), 0.5, keep=())
+    reinitialize(model, lambda: torch.nn.Sequential(torch.nn.Linear(3, 3)))
+    assert seeded == []
 
 
 def test_errors_name_the_argument():

@@ -11,6 +11,7 @@ from torch import nn
 
 import kdutils as kd
 from kdutils.compress import bake, magnitude, masks_of, prune, put_masks, sparsity
+from kdutils.compress.pruning.masks import require_unmasked
 from tests.compress.pruning.common import blobs, chain, images, seeded
 
 OPTIONS = {"epochs": 2, "batch_size": 16, "progress": False, "device": "cpu"}
@@ -72,7 +73,7 @@ def test_however_many_scores_are_equal_the_count_is_exact_or_refused(values, rat
 def test_scores_by_name_rank_as_a_function_does():
     model = chain()
     given = {name: magnitude(model.get_submodule(name).weight) for name in ("0.0", "1.0", "4")}
-    one, other = masks_of(prune(copy.deepcopy(model), 0.5, scores=given)), masks_of(prune(model, 0.5))
+    one, other = masks_of(prune(chain(), 0.5, scores=given)), masks_of(prune(model, 0.5))
     assert all(torch.equal(one[name], other[name]) for name in other)
 
 
@@ -167,6 +168,17 @@ def test_a_training_with_other_masks_is_not_gone_on_with(tmp_path):
         kd.fit(kd.Supervised(prune(chain(), 0.6)), blobs(), folder=tmp_path, **OPTIONS)
 
 
+def test_pruning_between_trainings_begins_another_one(tmp_path):
+    model = prune(chain().train(), 0.3)
+    prune(model, 0.5)  # before any training
+    kd.fit(kd.Supervised(model), blobs(), folder=tmp_path, **OPTIONS)
+    kd.fit(kd.Supervised(prune(chain(), 0.5)), blobs(), folder=tmp_path, **OPTIONS)  # the same masks: it is done
+    prune(model, 0.6)
+    with pytest.raises(ValueError, match=r"the checkpoint in .* is of another training"):
+        kd.fit(kd.Supervised(model), blobs(), folder=tmp_path, **OPTIONS)
+    assert sparsity(model) == pytest.approx(0.6, abs=1e-3)
+
+
 class Gradual(kd.Supervised):
     """Prunes a little more after each step; may fail in one."""
 
@@ -190,6 +202,14 @@ def test_pruning_while_training_resumes_exactly(tmp_path):
         trained(tmp_path / "cut", fails_at=7)
     cut = trained(tmp_path / "cut")
     assert [name for name in whole if not torch.equal(whole[name], cut[name])] == []
+
+    same = Gradual(prune(chain(), 0.0))  # goes on with the very model whose masks have changed on the way
+    same._fails_at = 7
+    with pytest.raises(OSError, match="no more power"):
+        kd.fit(same, blobs(), folder=tmp_path / "same", checkpoint_every=2, **OPTIONS)
+    same._fails_at = -1
+    kd.fit(same, blobs(), folder=tmp_path / "same", checkpoint_every=2, **OPTIONS)
+    assert [name for name in whole if not torch.equal(whole[name], same.learner.state_dict()[name])] == []
     kept = [value for name, value in whole.items() if name.endswith("kept")]
     count = sum(value.numel() for value in kept)
     assert sum(int(value.sum()) for value in kept) == count - round(0.8 * count)
@@ -231,9 +251,23 @@ def test_other_parametrizations_are_named():
         assert masks_of(model).keys() == before
 
 
+def test_another_parametrization_is_no_mask():
+    """It is not counted as one, and nobody is told to bake it."""
+    model = chain()
+    nn.utils.parametrizations.weight_norm(model[4])
+    assert masks_of(model) == {}
+    require_unmasked(model, "saved")
+
+
+def test_masks_put_on_any_layer_count_where_none_is_kept():
+    model = put_masks(chain(), {"6": torch.zeros(3, 5, dtype=torch.bool)})
+    assert sparsity(model) == 0
+    assert sparsity(model, keep=()) == 15 / (54 + 432 + 40 + 15)
+
+
 def test_a_baked_network_is_saved_and_a_masked_one_is_refused(tmp_path):
     model = prune(seeded(lambda: kd.models.small_cnn(3, width=4)), 0.5)
-    with pytest.raises(ValueError, match="no longer what small_cnn"):
+    with pytest.raises(ValueError, match=r"'block1.0' has parametrizations, .* be saved; kd.compress.bake\(model\)"):
         kd.models.save(model, tmp_path)
     kd.models.save(bake(model), tmp_path)
     assert sparsity(kd.models.load(tmp_path)) == sparsity(model)

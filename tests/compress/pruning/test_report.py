@@ -17,10 +17,14 @@ def networks() -> dict[str, torch.nn.Module]:
     full = chain(width=32)
     return {
         "full": full,
-        "masked": prune(copy.deepcopy(full), 0.85, keep=()),
-        "baked": bake(prune(copy.deepcopy(full), 0.85, keep=())),
+        "masked": prune(chain(width=32), 0.85, keep=()),
+        "baked": bake(prune(chain(width=32), 0.85, keep=())),
         "smaller": remove_channels(full, {"0.0": [0, 1], "1.0": [0, 1]}),
     }
+
+
+def clocked(seconds: list[float]) -> list[kd.measure.Latency]:
+    return [kd.measure.Latency(second, second, second, 1, "a test") for second in seconds]
 
 
 def test_counts_and_accuracies_are_those_of_the_networks():
@@ -30,6 +34,7 @@ def test_counts_and_accuracies_are_those_of_the_networks():
         row, model = report.rows[name], bake(copy.deepcopy(models[name]))
         assert row.parameters == kd.measure.parameters(model)
         assert row.nonzero == sum(int((p != 0).sum()) for p in model.parameters())
+        assert row.zero_weights == sum(int((p == 0).sum()) for p in model.parameters() if p.ndim > 1)
         assert row.macs == kd.measure.macs(model, (1, 8, 8))
         assert row.accuracy == kd.measure.accuracy(model, blobs())
         assert row.zipped_bytes < row.dense_bytes
@@ -45,7 +50,7 @@ def test_zeros_are_no_speed_up_whatever_the_clock_says(monkeypatch):
     """A clock that finds every later network a hundred times faster."""
     models = networks()
     monkeypatch.setattr(
-        module, "_times", lambda nets, *_: {name: [1.0 if name == "full" else 0.01] * 3 for name in nets}
+        module, "_times", lambda nets, *_: {name: clocked([1.0 if name == "full" else 0.01] * 3) for name in nets}
     )
     report = compression_report(models, blobs(), **SMALL)
     shown = {row[0]: row for row in report.table.rows}
@@ -60,11 +65,33 @@ def test_zeros_are_no_speed_up_whatever_the_clock_says(monkeypatch):
 def test_a_smaller_network_that_is_slower_is_called_slower(monkeypatch):
     models = networks()
     monkeypatch.setattr(
-        module, "_times", lambda nets, *_: {n: [2.0, 2.1, 2.2] if n == "smaller" else [1.0] * 3 for n in nets}
+        module, "_times", lambda nets, *_: {n: clocked([2.0, 2.1, 2.2] if n == "smaller" else [1.0] * 3) for n in nets}
     )
     report = compression_report({name: models[name] for name in ("full", "smaller")}, blobs(), **SMALL)
     assert report.rows["smaller"].speedup[1].median == pytest.approx(1 / 2.1)
     assert report.table.rows[1][8].endswith("slower")
+
+
+def test_zeros_in_the_weights_decide_and_not_how_many_numbers_are_zero():
+    """Biases that a training has moved from zero, or left there, are no pruning; a pruned reference is no excuse."""
+    moved, fresh = chain(), chain()
+    fresh[0][1].bias.data.zero_()
+    pruned, more = (bake(prune(chain(), ratio)) for ratio in (0.5, 0.3))
+    for models, expected in (
+        ((moved, fresh), "as much work"),
+        ((fresh, moved), "as much work"),
+        ((pruned, more), module.NO_FASTER),
+    ):
+        assert compression_report(models, blobs(), **SMALL).table.rows[1][8] == expected
+
+
+def test_the_caption_says_where_without_another_pass(monkeypatch):
+    calls = []
+    real = module.latency
+    monkeypatch.setattr(module, "latency", lambda *a, **k: calls.append(real(*a, **k)) or calls[-1])
+    report = compression_report((chain(), chain()), blobs(), **SMALL)
+    assert len(calls) == 2 * 2 * 3  # networks, batch sizes, rounds
+    assert report.caption.endswith(f"on {calls[0].place}")
 
 
 def test_ratios_are_taken_within_rounds():

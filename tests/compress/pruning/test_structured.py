@@ -112,6 +112,43 @@ def test_grouped_layers_lose_the_same_places_in_each_group():
 
 
 @needed
+@pytest.mark.parametrize(
+    "layer",
+    [nn.PReLU(8), nn.PReLU(), nn.InstanceNorm2d(8, affine=True), nn.GroupNorm(2, 8), nn.Sequential(nn.BatchNorm2d(8))],
+)
+def test_layers_with_a_number_for_each_channel_are_in_the_plan(layer):
+    def make():
+        return nn.Sequential(nn.Conv2d(1, 8, 3), layer, nn.Conv2d(8, 6, 3), nn.Flatten(), nn.Linear(96, 3))
+
+    model = seeded(make).eval()
+    smaller, plan = prune_channels(model, images(), 0.5)
+    built = plan.built(model)
+    built.load_state_dict(smaller.state_dict())
+    assert smaller[0].out_channels == 4
+    assert torch.equal(built(images()), smaller(images()))
+
+
+@needed
+def test_layer_norm_is_in_the_plan():
+    model = seeded(lambda: nn.Sequential(nn.Linear(8, 6), nn.LayerNorm(6), nn.Linear(6, 3)))
+    smaller, plan = prune_channels(model, torch.ones(2, 8), 0.5)
+    assert plan.sizes["1"] == {"normalized_shape": 3}
+    built = Plan.from_json(plan.to_json()).built(model)
+    built.load_state_dict(smaller.state_dict())
+    assert torch.equal(built(torch.ones(2, 8)), smaller(torch.ones(2, 8)))
+
+
+@needed
+def test_a_network_that_would_not_run_is_refused():
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.InstanceNorm2d(4, track_running_stats=True), nn.Flatten(), nn.Linear(144, 3)
+    )
+    with pytest.raises(ValueError, match="Sequential would not run without these channels"):
+        prune_channels(model, images(), 0.5)
+    assert model.eval()(images()).shape == (5, 3)
+
+
+@needed
 def test_modes_and_frozen_parameters_stay():
     model = lively(seeded(lambda: kd.models.resnet8(5))).train()
     model.stem[1].eval()
@@ -193,8 +230,11 @@ def test_errors_name_the_argument():
         prune_channels(chain(), images(), 1.0)
     with pytest.raises(ValueError, match="importance='l3' is not known"):
         prune_channels(chain(), images(), 0.5, importance="l3")
-    with pytest.raises(ValueError, match="still masked"):
+    with pytest.raises(ValueError, match=r"has parametrizations, .* be made smaller; kd.compress.bake\(model\)"):
         prune_channels(prune(chain(), 0.5), images(), 0.5)
+    plain = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(144, 3))
+    with pytest.raises(ValueError, match=r"importance='batch_norm' wants BatchNorm .*; choose 'l1' or 'l2'"):
+        prune_channels(plain, images(), 0.5, importance="batch_norm")
     with pytest.raises(ValueError, match="keep='tail' is not in Sequential"):
         prune_channels(chain(), images(), 0.5, keep="tail")
     with pytest.raises(ValueError, match="no channels that can go"):
