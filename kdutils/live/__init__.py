@@ -4,10 +4,11 @@ What such a figure needs is in the output of the cell that measured it: numbers 
 GitHub, Colab and paper.
 """
 
+from kdutils.live.adaptation import adaptation
 from kdutils.live.answers import answers
 from kdutils.live.curves import curves
 from kdutils.live.figure import LIVE_MIMETYPE, Live
 from kdutils.live.temperature import temperature
 from kdutils.live.witness import witness
 
-__all__ = ["LIVE_MIMETYPE", "Live", "answers", "curves", "temperature", "witness"]
+__all__ = ["LIVE_MIMETYPE", "Live", "adaptation", "answers", "curves", "temperature", "witness"]

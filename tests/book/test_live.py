@@ -11,8 +11,11 @@ from tests.book.conftest import PHONE
 
 CHAPTER = "chapters/distill/soft_targets.html"
 AGREE = 1e-4
-LARGEST = {"temperature": 60_000, "answers": 160_000, "witness": 4_000, "curves": 60_000}
+LARGEST = {"temperature": 60_000, "answers": 160_000, "witness": 4_000, "curves": 60_000, "adaptation": 60_000}
 """Bytes that one figure may add to its page, by its kind. Each kind is moved by a test, most in a file of their own."""
+
+WAITING = {"adaptation"}
+"""Kinds that no chapter shows yet."""
 
 
 def figures(pages: dict[str, BeautifulSoup], kind: str | None = None) -> list[tuple[str, int, dict[str, Any]]]:
@@ -27,7 +30,7 @@ def figures(pages: dict[str, BeautifulSoup], kind: str | None = None) -> list[tu
 
 def test_every_kind_of_figure_on_a_page_is_moved_here(pages: dict[str, BeautifulSoup]) -> None:
     kinds = {figure["kind"] for soup in pages.values() for figure in soup.select("kd-live")}
-    assert kinds == LARGEST.keys()
+    assert kinds == LARGEST.keys() - WAITING
 
 
 def test_a_figure_is_small(pages: dict[str, BeautifulSoup]) -> None:

@@ -1,6 +1,7 @@
 """What a page computes, written once more in torch."""
 
 import base64
+import copy
 from typing import Any
 
 import numpy as np
@@ -115,3 +116,54 @@ def median_rule(points: Tensor) -> float:
     """The root of the median squared distance between different points; the lower one of two."""
     distances = sorted(float((a - b).square().sum()) for i, a in enumerate(points) for b in points[:i])
     return distances[(len(distances) - 1) // 2] ** 0.5
+
+
+def regressor(width: int = 40, seed: int = 0) -> nn.Sequential:
+    """A network of one input and one output, as it begins."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Linear(1, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1))
+
+
+def fitted_regressor() -> nn.Sequential:
+    """One that fits a sine a little."""
+    network, x = regressor(), torch.linspace(-5, 5, 40)[:, None]
+    optimizer = torch.optim.Adam(network.parameters(), 0.01)
+    for _ in range(60):
+        optimizer.zero_grad()
+        F.mse_loss(network(x), 2 * (x - 1).sin()).backward()
+        optimizer.step()
+    return network
+
+
+def points_of_sine(amplitude: float = 3.0, phase: float = 0.8) -> dict[str, Tensor]:
+    """Five points of a sine."""
+    x = torch.tensor([-4.2, -3.1, -1.4, -0.6, 0.9])
+    return {"x": x, "y": amplitude * (x - phase).sin()}
+
+
+def regressor_of(layers: list[dict[str, Any]]) -> nn.Sequential:
+    """A network of an adaptation figure, in float64."""
+    network = nn.Sequential()
+    for layer in layers:
+        linear = nn.Linear(layer["inputs"], layer["outputs"], dtype=torch.float64)
+        values = torch.from_numpy(np.frombuffer(base64.b64decode(layer["weights"]), "<f4").astype(np.float64))
+        with torch.no_grad():
+            linear.weight.copy_(values[: -layer["outputs"]].view_as(linear.weight))
+            linear.bias.copy_(values[-layer["outputs"] :])
+        network.extend([nn.ReLU(), linear] if len(network) else [linear])
+    return network
+
+
+def descended(network: nn.Module, points: Any, rate: float, steps: int, places: Tensor) -> Tensor:
+    """What a network gives at ``places`` (n,) after some steps of ``torch.optim.SGD`` on the points (m, 2)."""
+    network = copy.deepcopy(network)
+    kind = next(network.parameters()).dtype
+    x, y = torch.as_tensor(points, dtype=kind).split(1, dim=1)
+    optimizer = torch.optim.SGD(network.parameters(), rate)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        F.mse_loss(network(x), y).backward()
+        optimizer.step()
+    with torch.no_grad():
+        return network(places.to(kind)[:, None])[:, 0]

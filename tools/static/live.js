@@ -15,6 +15,14 @@ function make(tag, properties = {}, ...children) {
   return made;
 }
 
+// The same for a part of a drawing (SVG).
+function drawn(tag, attributes = {}, ...children) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.append(...children);
+  return made;
+}
+
 const percent = (share) => `${(100 * share).toFixed(1)}\u00a0%`;
 
 // A named bar for a share between 0 and 1; the right one stands out.

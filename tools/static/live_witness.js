@@ -8,13 +8,6 @@ const REACH = { handle: 22, point: 30 }; // how near the pointer must be to gras
 const HEAT = [[47, 127, 191], [222, 108, 22]]; // where the first group is denser, and the second
 const PAUSE = 400; // milliseconds without a change after which the sentence is said
 
-function drawn(tag, attributes = {}, ...children) {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children);
-  return made;
-}
-
 // A number with so many decimals, or with three digits, and a true minus sign.
 const decimals = (value, digits) => value.toFixed(digits).replace(/^-(?=0\.?0*$)/, "").replace("-", "\u2212");
 const significant = (value) => decimals(value, Math.max(0, 2 - Math.floor(Math.log10(Math.abs(value) || 1))));
