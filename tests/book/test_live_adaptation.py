@@ -397,7 +397,7 @@ def test_it_stands_beside_figures_of_other_kinds_on_one_page(browser: Any, tmp_p
         )  # its console stays silent: no name is declared twice
         moved.check()
         for one in (page, alone):
-            one.wait_for_selector("kd-live[kind=curves] .kd-grid")
+            one.wait_for_selector("kd-live[kind=curves] .kd-grid", state="attached")
         assert page.evaluate(styled) == alone.evaluate(styled)
 
 

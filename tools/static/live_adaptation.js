@@ -1,9 +1,9 @@
-// Two networks that descend to points of a sine; after a prediction the reader moves the points, the sine and the steps.
+// Two networks that descend to points of a sine; after a prediction the reader moves points, sine and steps.
 // A kind of figure for live.js, which comes before this script.
 "use strict";
 
 { // names of its own: other kinds of figures may be on the page
-const [WIDTH, HEIGHT] = [480, 380]; // of the drawing, in its units
+const [WIDTH, HEIGHT] = [480, 380]; // of the drawing
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 
 const two = (value) => value.toFixed(2).replace("-", "\u2212");
@@ -68,6 +68,7 @@ KINDS.adaptation = (root, { names, networks, points: given, sliders, texts, rate
       points = points.with(number, [clamp(x, left, right), clamp(y, bottom, top)]);
       draw();
     };
+    spot.ontouchstart = (event) => event.preventDefault(); // no scrolling
     spot.onpointerdown = (event) => event.button === 0 && spot.setPointerCapture(event.pointerId);
     spot.onpointermove = (event) => {
       if (!spot.hasPointerCapture(event.pointerId)) return;
@@ -76,7 +77,7 @@ KINDS.adaptation = (root, { names, networks, points: given, sliders, texts, rate
     };
     spot.onkeydown = (event) => {
       if (event.ctrlKey || event.altKey || event.metaKey || !(event.key in ARROWS)) return;
-      event.preventDefault(); // the page does not scroll
+      event.preventDefault();
       move(...ARROWS[event.key].map((way, axis) => points[number][axis] + way * (event.shiftKey ? 1 : 0.2)));
     };
   });
