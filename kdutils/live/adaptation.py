@@ -19,7 +19,7 @@ from torch.func import functional_call
 from kdutils import plot
 from kdutils.checks import require_count, require_positive
 from kdutils.live.figure import Live
-from kdutils.meta.learning_to_learn.maml import adapt
+from kdutils.meta.learning_to_learn.inner_loop import adapt
 
 __all__ = ["adaptation"]
 
