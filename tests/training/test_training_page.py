@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import kdutils as kd
+from kdutils.models import registry
 
 PAGE = Path(__file__).parents[2] / "appendix" / "training.md"
 
@@ -17,12 +18,15 @@ def page():
     blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     assert len(blocks) >= 6
     torch.manual_seed(0)
+    before = dict(registry._BUILDERS)
     names: dict[str, object] = {"__name__": "page"}
     first: dict[str, object] = {}
     for number, block in enumerate(blocks, 1):
         exec(compile(block, f"{PAGE.name}, block {number}", "exec"), names)
         first = first or dict(names)
-    return first, names
+    yield first, names
+    registry._BUILDERS.clear()  # of the builder that the page registers
+    registry._BUILDERS.update(before)
 
 
 def test_validation_data_on_the_page_is_standardized_by_the_raw_training_set(page):
