@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -14,12 +15,10 @@ import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from kdutils import plot
 from kdutils.checks import require_count, require_positive
 from kdutils.live.figure import Live
-from kdutils.meta.learning_to_learn.inner_loop import adapt
 
 __all__ = ["adaptation"]
 
@@ -228,11 +227,14 @@ def _still(networks: Mapping[str, nn.Module], content: Mapping[str, Any], steps:
 def _adapted(network: nn.Module, points: Tensor, rate: float, steps: int, places: Tensor) -> Tensor:
     """What a network gives at ``places`` (n, 1) after some steps on the points (m, 2)."""
     with torch.inference_mode(False), torch.enable_grad():  # whatever the caller's mode is
-        weights = {name: value.detach().float().cpu() for name, value in network.named_parameters()}
-        if steps:
-            x, y = points.clone().split(1, dim=1)
-            weights = adapt(network, weights, x, y, loss=F.mse_loss, rate=rate, steps=steps)
-        return functional_call(network, weights, (places.clone(),)).detach()
+        network = copy.deepcopy(network).float().cpu().requires_grad_()
+        optimizer = torch.optim.SGD(network.parameters(), lr=rate)
+        x, y = points.clone().split(1, dim=1)
+        for _ in range(steps):
+            optimizer.zero_grad()
+            F.mse_loss(network(x), y).backward()
+            optimizer.step()
+        return network(places.clone()).detach()
 
 
 def _finish(panel: Axes, points: Tensor, title: str) -> None:
