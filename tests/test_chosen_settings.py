@@ -2,7 +2,7 @@
 
 import re
 
-from benchmarks import alignment, soft_targets
+from benchmarks import alignment, few_shot, soft_targets
 from tools import notebooks
 from tools.notebooks import ROOT
 
@@ -75,3 +75,33 @@ def test_the_chapter_on_alignment_trains_with_the_best_settings():
     assert f"def mmd(data, weight={best['MMD']['value']})" in ALIGNED_CODE
     assert f"def coral(data, weight={best['Deep CORAL']['value']})" in ALIGNED_CODE
     assert f"def jdot(data, alpha={best['DeepJDOT']['value']})" in ALIGNED_CODE
+
+
+EPISODES = notebooks.read(few_shot.CHAPTER)
+EPISODES_CODE = "\n".join(cell.source for cell in EPISODES.cells if cell.cell_type == "code")
+EPISODES_RESULTS = few_shot.read(ROOT / few_shot.SETTINGS)
+
+
+def test_the_settings_of_few_shot_were_chosen_by_the_code_of_the_chapter():
+    assert all(EPISODES_CODE.count(f"def {name}(") == 1 for name in few_shot.TAKEN)
+    assert few_shot.THERE["maml"].__code__.co_filename == str(few_shot.CHAPTER)
+
+
+def test_the_table_of_few_shot_is_the_record():
+    prose = "\n".join(cell.source for cell in EPISODES.cells if cell.cell_type == "markdown")
+    assert few_shot.table(EPISODES_RESULTS) in prose
+    assert sorted(map(few_shot.key, EPISODES_RESULTS)) == sorted(few_shot.grid())
+    assert {len(one[f"accuracies {shots}"]) for one in EPISODES_RESULTS for shots in few_shot.SHOTS} == {5}
+
+
+def test_the_chapter_on_learning_to_learn_trains_with_the_best_settings():
+    best = few_shot.best(EPISODES_RESULTS)
+    trials = re.findall(r'"(\w+)": (?:trial|baseline)\(draws, shots,(?: (\w+),)? rate=([\d.]+)(.*)\)', EPISODES_CODE)
+    assert [name for name, *_ in trials] == ["MAML", "FOMAML", "ANIL", "Reptile", "ProtoNet", "classifier"]
+    for name, objective, rate, more in trials:
+        dial, value = few_shot.METHODS[name][1], best[name]["value"]
+        assert float(rate) == best[name]["rate"], name
+        if dial == "inner rate":
+            assert f"def {objective}(data, rate={float(value)})" in EPISODES_CODE
+        else:
+            assert more == f", {dial.replace(' ', '_')}={value}"
