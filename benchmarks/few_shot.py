@@ -157,6 +157,8 @@ def recorded(seed: int, ways: int, shots: int) -> dict[str, kd.data.Source]:
     enough, described = THERE["enough"], THERE["described"]
     order = enough[torch.randperm(len(enough), generator=generator)].tolist()
     train, test = (THERE["of_classes"](described, part) for part in (order[:24], order[24:]))
+    train = train.standardized()
+    test = test.standardized(like=train)
     return {
         "train": train,
         f"train {shots}": kd.data.Episodes(train, ways, shots, queries=5, count=800),

@@ -105,3 +105,11 @@ def test_the_chapter_on_learning_to_learn_trains_with_the_best_settings():
             assert f"def {objective}(data, rate={float(value)})" in EPISODES_CODE
         else:
             assert more == f", {dial.replace(' ', '_')}={value}"
+
+
+def test_the_long_table_of_few_shot_is_the_record():
+    prose = "\n".join(cell.source for cell in EPISODES.cells if cell.cell_type == "markdown")
+    record = few_shot.read(ROOT / few_shot.RECORD)
+    assert few_shot.record_table(record) in prose
+    assert {(one["ways"], one["shots"]) for one in record} == set(few_shot.TASKS)
+    assert {len(one[name]) for one in record for name in ("accuracy", "over episodes")} == {few_shot.SEEDS}
