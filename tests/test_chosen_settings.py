@@ -2,7 +2,7 @@
 
 import re
 
-from benchmarks import alignment, alignment_pairs, settings, soft_targets
+from benchmarks import alignment, alignment_pairs, few_shot, settings, soft_targets
 from tools import notebooks
 from tools.notebooks import ROOT
 
@@ -85,3 +85,41 @@ def test_the_table_of_other_pairs_is_the_record():
     means = [{name: sum(values) for name, values in one["accuracies"].items()} for one in results]
     assert all(min(one, key=one.__getitem__) == "source only" for one in means), "all distances helped on all pairs"
     assert [max(one, key=one.__getitem__) for one in means].count("DeepJDOT") == 3
+
+
+EPISODES = notebooks.read(few_shot.CHAPTER)
+EPISODES_CODE = "\n".join(cell.source for cell in EPISODES.cells if cell.cell_type == "code")
+EPISODES_RESULTS = settings.read(ROOT / few_shot.SETTINGS)
+
+
+def test_the_settings_of_few_shot_were_chosen_by_the_code_of_the_chapter():
+    assert all(EPISODES_CODE.count(f"def {name}(") == 1 for name in few_shot.TAKEN)
+    assert few_shot.THERE["maml"].__code__.co_filename == str(few_shot.CHAPTER)
+
+
+def test_the_table_of_few_shot_is_the_record():
+    prose = "\n".join(cell.source for cell in EPISODES.cells if cell.cell_type == "markdown")
+    assert few_shot.table(EPISODES_RESULTS) in prose
+    assert sorted(map(few_shot.key, EPISODES_RESULTS)) == sorted(few_shot.grid())
+    assert {len(one[f"accuracies {shots}"]) for one in EPISODES_RESULTS for shots in few_shot.SHOTS} == {5}
+
+
+def test_the_chapter_on_learning_to_learn_trains_with_the_best_settings():
+    best = few_shot.best(EPISODES_RESULTS)
+    trials = re.findall(r'"(\w+)": (?:trial|baseline)\(draws, shots,(?: (\w+),)? rate=([\d.]+)(.*)\)', EPISODES_CODE)
+    assert [name for name, *_ in trials] == ["MAML", "FOMAML", "ANIL", "Reptile", "ProtoNet", "classifier"]
+    for name, objective, rate, more in trials:
+        dial, value = few_shot.METHODS[name][1], best[name]["value"]
+        assert float(rate) == best[name]["rate"], name
+        if dial == "inner rate":
+            assert f"def {objective}(data, rate={float(value)})" in EPISODES_CODE
+        else:
+            assert more == f", {dial.replace(' ', '_')}={value}"
+
+
+def test_the_long_table_of_few_shot_is_the_record():
+    prose = "\n".join(cell.source for cell in EPISODES.cells if cell.cell_type == "markdown")
+    record = settings.read(ROOT / few_shot.RECORD)
+    assert few_shot.record_table(record) in prose
+    assert {(one["ways"], one["shots"]) for one in record} == set(few_shot.TASKS)
+    assert {len(one[name]) for one in record for name in ("accuracy", "over episodes")} == {few_shot.SEEDS}
