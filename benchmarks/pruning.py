@@ -30,7 +30,7 @@ from tools.notebooks import ROOT
 
 RESULTS = Path("results/settings/pruning.json")
 FIRST_SEED = 100
-RATES = (0.003, 0.01, 0.03)
+RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
 KEY = ("method", "rate", "temperature", "weight")
 CHAPTER = ROOT / "chapters" / "compress" / "pruning.ipynb"
 TAKEN = (
@@ -126,7 +126,9 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def write(results: list[dict[str, Any]], path: Path) -> None:
-    """Keep the results, one to a line."""
+    """Keep the results, one to a line, in the order of the grid."""
+    order = grid()
+    results.sort(key=lambda one: order.index(key(one)))
     about = {"versions": machine.versions(), "hardware": machine.hardware(torch.device("cpu"))}
     lines = ",\n".join(json.dumps(result) for result in results)
     path.parent.mkdir(parents=True, exist_ok=True)
