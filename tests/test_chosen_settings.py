@@ -2,7 +2,7 @@
 
 import re
 
-from benchmarks import alignment, alignment_pairs, few_shot, settings, soft_targets
+from benchmarks import alignment, alignment_pairs, few_shot, pruning, settings, soft_targets
 from tools import notebooks
 from tools.notebooks import ROOT
 
@@ -123,3 +123,39 @@ def test_the_long_table_of_few_shot_is_the_record():
     assert few_shot.record_table(record) in prose
     assert {(one["ways"], one["shots"]) for one in record} == set(few_shot.TASKS)
     assert {len(one[name]) for one in record for name in ("accuracy", "over episodes")} == {few_shot.SEEDS}
+
+
+PRUNED = notebooks.read(pruning.CHAPTER)
+PRUNED_CODE = "\n".join(cell.source for cell in PRUNED.cells if cell.cell_type == "code")
+PRUNED_RESULTS = settings.read(ROOT / pruning.RESULTS)
+
+
+def test_the_settings_of_pruning_were_chosen_by_the_code_of_the_chapter():
+    assert all(PRUNED_CODE.count(f"def {name}(") == 1 for name in pruning.TAKEN)
+    assert pruning.THERE["narrowed"].__code__.co_filename == str(pruning.CHAPTER)
+
+
+def test_the_table_of_pruning_is_the_record():
+    prose = "\n".join(cell.source for cell in PRUNED.cells if cell.cell_type == "markdown")
+    assert pruning.table(PRUNED_RESULTS) in prose
+    assert [pruning.key(one) for one in PRUNED_RESULTS] == pruning.grid()
+    assert {len(one["accuracies"]) for one in PRUNED_RESULTS} == {5}
+
+
+def test_the_chapter_on_pruning_trains_with_the_best_settings():
+    best = pruning.best(PRUNED_RESULTS)
+    trained = {
+        "dense": r"dense = train_all\(copy.deepcopy\(starts\)",
+        "dense, trained on": r"dense_trained_on=train_all\(copy.deepcopy\(dense\)",
+        "masked, by magnitude": r"zeros.append\(train_all\(masked\(some, share\)",
+        "masked at random": r"random_places=train_all\(at_random\(dense, zeros\[2\]\)",
+        "narrowed": r"narrow.append\(train_all\(\[narrowed\(one, width\) for one in dense\[:5\]\]",
+        "from scratch": r"from_scratch=train_all\(started\(5, width=16\)",
+        "distilled": r"distilled=train_all\(started\(5, width=16\)",
+    }
+    assert trained.keys() == best.keys()
+    for method, begun in trained.items():
+        [(passes, rate)] = re.findall(begun + r", passes=(\d+), rate=([\d.]+)", PRUNED_CODE)
+        assert (int(passes), float(rate)) == (pruning.PASSES[method], best[method]["rate"]), method
+    soft = best["distilled"]
+    assert f"temperature={soft['temperature']}, weight={soft['weight']})" in PRUNED_CODE
