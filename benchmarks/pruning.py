@@ -40,16 +40,20 @@ TAKEN = (
 PASSES = {
     "dense": 12,
     "dense, trained on": 3,
-    "masked, by magnitude": 3,
+    "masked as 16 filters": 3,
+    "masked as 8 filters": 3,
+    "masked as 5 filters": 3,
     "masked at random": 3,
-    "narrowed": 3,
+    "narrowed to 16 filters": 3,
+    "narrowed to 8 filters": 3,
+    "narrowed to 5 filters": 3,
     "from scratch": 15,
     "distilled": 15,
 }
-"""For each method the passes over the data, as in the chapter."""
+"""For each method the passes over the data, as in the chapter. Masks leave as many weights as so many filters have."""
 
-WIDTH, MASKED_AS = 16, 5
-"""Of the small network, and of the one whose share of weights the masks leave."""
+WIDTH, AT_RANDOM_AS = 16, 5
+"""Of the small network, and of the one whose share of weights random masks leave."""
 
 
 def taken() -> dict[str, Any]:
@@ -89,14 +93,15 @@ def key(result: dict[str, Any]) -> tuple[Any, ...]:
 
 def begun(method: str, dense: Sequence[Any]) -> list[Any]:
     """The networks that a method trains, before it does."""
-    share = 1 - THERE["weights"](THERE["network"](MASKED_AS)) / THERE["weights"](THERE["network"]())
+    width = int(method.split()[-2]) if method.endswith(" filters") else AT_RANDOM_AS
     if method == "dense, trained on":
         return copy.deepcopy(list(dense))
     if method.startswith("masked"):
+        share = 1 - THERE["weights"](THERE["network"](width)) / THERE["weights"](THERE["network"]())
         chosen: list[Any] = THERE["masked"](dense, share)
-        return chosen if method == "masked, by magnitude" else list(THERE["at_random"](dense, chosen))
-    if method == "narrowed":
-        return [THERE["narrowed"](one, WIDTH) for one in dense]
+        return list(THERE["at_random"](dense, chosen)) if method == "masked at random" else chosen
+    if method.startswith("narrowed"):
+        return [THERE["narrowed"](one, width) for one in dense]
     return list(dense) if method == "dense" else started(len(dense), WIDTH)
 
 
