@@ -10,9 +10,7 @@ as soon as it is there, and the command, run again, goes on from it. A test hold
 from __future__ import annotations
 
 import argparse
-import ast
 import copy
-import json
 import sys
 from collections.abc import Iterable, Sequence
 from itertools import product
@@ -23,9 +21,7 @@ from typing import Any
 import torch
 
 import kdutils as kd
-from kdutils.command import machine
-from kdutils.files import write_atomically
-from tools import notebooks
+from benchmarks.settings import assigned, read, taken, write
 from tools.notebooks import ROOT
 
 RESULTS = Path("results/settings/pruning.json")
@@ -40,35 +36,23 @@ TAKEN = (
 PASSES = {
     "dense": 12,
     "dense, trained on": 3,
-    "masked, by magnitude": 3,
+    "masked as 16 filters": 3,
+    "masked as 8 filters": 3,
+    "masked as 5 filters": 3,
     "masked at random": 3,
-    "narrowed": 3,
+    "narrowed to 16 filters": 3,
+    "narrowed to 8 filters": 3,
+    "narrowed to 5 filters": 3,
     "from scratch": 15,
     "distilled": 15,
 }
-"""For each method the passes over the data, as in the chapter."""
+"""For each method the passes over the data, as in the chapter. Masks leave as many weights as so many filters have."""
 
-WIDTH, MASKED_AS = 16, 5
-"""Of the small network, and of the one whose share of weights the masks leave."""
-
-
-def taken() -> dict[str, Any]:
-    """The imports and the pictures of the chapter and its functions named in :data:`TAKEN`, as they stand there."""
-    cells = [cell.source for cell in notebooks.read(CHAPTER).cells if cell.cell_type == "code"]
-    statements = [part for cell in cells[1:] for part in ast.parse(cell).body]  # all but the set-up
-    imports = [part for part in statements if isinstance(part, ast.Import | ast.ImportFrom)]
-    functions = [part for part in statements if isinstance(part, ast.FunctionDef) and part.name in TAKEN]
-    data = [
-        part
-        for part in statements
-        if isinstance(part, ast.Assign) and ast.unparse(part.targets[0]) in {"vendors", "kins", "pictures"}
-    ]
-    found: dict[str, Any] = {"kd": kd, "_data": compile(ast.Module(data, []), str(CHAPTER), "exec")}
-    exec(compile(ast.Module([*imports, *functions], []), str(CHAPTER), "exec"), found)
-    return found
+WIDTH, AT_RANDOM_AS = 16, 5
+"""Of the small network, and of the one whose share of weights random masks leave."""
 
 
-THERE = taken()
+THERE = taken(CHAPTER, TAKEN)
 
 
 def grid() -> list[tuple[Any, ...]]:
@@ -89,14 +73,15 @@ def key(result: dict[str, Any]) -> tuple[Any, ...]:
 
 def begun(method: str, dense: Sequence[Any]) -> list[Any]:
     """The networks that a method trains, before it does."""
-    share = 1 - THERE["weights"](THERE["network"](MASKED_AS)) / THERE["weights"](THERE["network"]())
+    width = int(method.split()[-2]) if method.endswith(" filters") else AT_RANDOM_AS
     if method == "dense, trained on":
         return copy.deepcopy(list(dense))
     if method.startswith("masked"):
+        share = 1 - THERE["weights"](THERE["network"](width)) / THERE["weights"](THERE["network"]())
         chosen: list[Any] = THERE["masked"](dense, share)
-        return chosen if method == "masked, by magnitude" else list(THERE["at_random"](dense, chosen))
-    if method == "narrowed":
-        return [THERE["narrowed"](one, WIDTH) for one in dense]
+        return list(THERE["at_random"](dense, chosen)) if method == "masked at random" else chosen
+    if method.startswith("narrowed"):
+        return [THERE["narrowed"](one, width) for one in dense]
     return list(dense) if method == "dense" else started(len(dense), WIDTH)
 
 
@@ -118,21 +103,6 @@ def run(setting: tuple[Any, ...], draws: Sequence[dict[str, Any]], dense: Sequen
         torch.manual_seed(FIRST_SEED + seed)
         THERE["train"](network, draws[seed]["train"], PASSES[method], rate, loss)
     return networks
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    """The results that are there."""
-    return json.loads(path.read_text())["results"] if path.exists() else []
-
-
-def write(results: list[dict[str, Any]], path: Path) -> None:
-    """Keep the results, one to a line, in the order of the grid."""
-    order = grid()
-    results.sort(key=lambda one: order.index(key(one)))
-    about = {"versions": machine.versions(), "hardware": machine.hardware(torch.device("cpu"))}
-    lines = ",\n".join(json.dumps(result) for result in results)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, f'{{"circumstances": {json.dumps(about)},\n"results": [\n{lines}\n]}}\n'.encode())
 
 
 def best(results: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -162,10 +132,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     path = ROOT / RESULTS
     results = read(path)
-    known = {key(one) for one in results}
-    missing = [setting for setting in grid() if setting not in known]
+    known, order = {key(one) for one in results}, grid()
+    missing = [setting for setting in order if setting not in known]
     if missing:
-        exec(THERE["_data"], THERE)
+        assigned(CHAPTER, ("vendors", "kins", "pictures"), THERE)
         draws = [THERE["draw"](FIRST_SEED + seed) for seed in range(options.seeds)]
     dense: list[Any] = []
     for number, setting in enumerate(missing, 1):
@@ -178,6 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             networks = run(setting, draws, dense)
         accuracies = [kd.measure.accuracy(one, draw["test"]) for one, draw in zip(networks, draws, strict=True)]
         results.append({**dict(zip(KEY, setting, strict=True)), "accuracies": accuracies})
+        results.sort(key=lambda one: order.index(key(one)))
         write(results, path)
         print(f"{number} of {len(missing)}: {setting} {mean(accuracies):.3f}", flush=True)
     print(table(results))

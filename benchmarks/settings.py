@@ -15,14 +15,12 @@ from kdutils.command import machine
 from kdutils.files import write_atomically
 from tools import notebooks
 
-__all__ = ["read", "taken", "write"]
+__all__ = ["assigned", "read", "taken", "write"]
 
 
 def taken(chapter: Path, names: Iterable[str]) -> dict[str, Any]:
     """The imports of a chapter and those of its functions that are named, run as they stand there, by name."""
-    wanted = set(names)
-    cells = [cell.source for cell in notebooks.read(chapter).cells if cell.cell_type == "code"]
-    statements = [part for cell in cells[1:] for part in ast.parse(cell).body]  # all but the set-up
+    wanted, statements = set(names), _statements(chapter)
     imports = [part for part in statements if isinstance(part, ast.Import | ast.ImportFrom)]
     functions = [part for part in statements if isinstance(part, ast.FunctionDef) and part.name in wanted]
     if missing := wanted - {part.name for part in functions}:
@@ -30,6 +28,21 @@ def taken(chapter: Path, names: Iterable[str]) -> dict[str, Any]:
     found: dict[str, Any] = {"kd": kd}
     exec(compile(ast.Module([*imports, *functions], []), str(chapter), "exec"), found)
     return found
+
+
+def assigned(chapter: Path, names: Iterable[str], there: dict[str, Any]) -> None:
+    """Run the assignments of a chapter to these names, in its order, with and into what is ``there``."""
+    wanted = set(names)
+    found = [
+        part for part in _statements(chapter) if isinstance(part, ast.Assign) and ast.unparse(part.targets[0]) in wanted
+    ]
+    exec(compile(ast.Module(found, []), str(chapter), "exec"), there)
+
+
+def _statements(chapter: Path) -> list[ast.stmt]:
+    """Of all cells but the set-up."""
+    cells = [cell.source for cell in notebooks.read(chapter).cells if cell.cell_type == "code"]
+    return [part for cell in cells[1:] for part in ast.parse(cell).body]
 
 
 def read(path: Path) -> list[dict[str, Any]]:

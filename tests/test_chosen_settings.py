@@ -147,13 +147,17 @@ def test_the_chapter_on_pruning_trains_with_the_best_settings():
     trained = {
         "dense": r"dense = train_all\(copy.deepcopy\(starts\)",
         "dense, trained on": r"dense_trained_on=train_all\(copy.deepcopy\(dense\)",
-        "masked, by magnitude": r"zeros.append\(train_all\(masked\(some, share\)",
         "masked at random": r"random_places=train_all\(at_random\(dense, zeros\[2\]\)",
-        "narrowed": r"narrow.append\(train_all\(\[narrowed\(one, width\) for one in dense\[:5\]\]",
         "from scratch": r"from_scratch=train_all\(started\(5, width=16\)",
         "distilled": r"distilled=train_all\(started\(5, width=16\)",
     }
-    assert trained.keys() == best.keys()
+    widths = (16, 8, 5)
+    masked, narrowed = ([f"{how} {width} filters" for width in widths] for how in ("masked as", "narrowed to"))
+    assert {*trained, *masked, *narrowed} == best.keys()
+    rates = ", ".join(str(tuple(best[method]["rate"] for method in methods)) for methods in (masked, narrowed))
+    assert f"widths = {widths}\n" in PRUNED_CODE
+    assert f"mask_rates, narrow_rates = {rates}\n" in PRUNED_CODE
+    assert len(re.findall(r"passes=3, rate=of_(?:masks|narrow)", PRUNED_CODE)) == 2
     for method, begun in trained.items():
         [(passes, rate)] = re.findall(begun + r", passes=(\d+), rate=([\d.]+)", PRUNED_CODE)
         assert (int(passes), float(rate)) == (pruning.PASSES[method], best[method]["rate"]), method
