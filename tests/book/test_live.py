@@ -14,7 +14,7 @@ AGREE = 1e-4
 LARGEST = {"temperature": 60_000, "answers": 160_000, "witness": 4_000, "curves": 60_000, "adaptation": 60_000}
 """Bytes that one figure may add to its page, by its kind. Each kind is moved by a test, most in a file of their own."""
 
-WAITING = {"adaptation"}
+WAITING: set[str] = set()
 """Kinds that no chapter shows yet."""
 
 
