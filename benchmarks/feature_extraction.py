@@ -4,9 +4,9 @@ python -m benchmarks.feature_extraction [--seeds 10]
 
 The draws are not those that the chapter reports. The features, the network and the draws are made by its own code.
 Each method gets the one setting that is best on average over all numbers of labels. The probe is measured at larger
-pictures, too, for the chapter's table of sizes. Each result goes to ``results/settings/feature_extraction.json`` as
-soon as it is there, and the command, run again, goes on from it; results of another number of draws are measured anew.
-A test holds the chapter to the best of them.
+pictures, too, for the chapter's table of sizes, and on each layer for handwritten digits. Each result goes to
+``results/settings/feature_extraction.json`` as soon as it is there, and the command, run again, goes on from it;
+results of another number of draws are measured anew. A test holds the chapter to the best of them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
 from statistics import mean
@@ -33,7 +33,10 @@ NEAREST = tuple(product((1, 3, 5), ("cosine", "euclidean")))
 SIZES = (96, 160, 224)
 TIE = 0.01
 CHAPTER = ROOT / "chapters" / "transfer" / "feature_extraction.ipynb"
-TAKEN = ("at_96_pixels", "described", "draw", "probe", "neighbors", "on_draws", "small_network", "scratch")
+TAKEN = (
+    *("at_96_pixels", "described", "draw", "probe", "neighbors", "on_draws", "small_network", "scratch"),
+    *("at_64_pixels", "five_digits"),
+)
 
 THERE = settings.taken(CHAPTER, TAKEN)
 
@@ -50,7 +53,8 @@ GRID: dict[str, list[tuple[Any, ...]]] = {
 def grid() -> list[tuple[str, int, tuple[Any, ...]]]:
     """All runs: the method, the labels of each class, and the setting."""
     tried = [(name, labels, one) for name, several in GRID.items() for labels, one in product(COUNTS, several)]
-    return tried + [("size", labels, (size,)) for size, labels in product(SIZES, (5, 20))]
+    tried += [("size", labels, (size,)) for size, labels in product(SIZES, (5, 20))]
+    return tried + [("handwriting", 5, (layer,)) for layer in LAYERS]
 
 
 def key(result: dict[str, Any]) -> tuple[str, int, tuple[Any, ...]]:
@@ -63,9 +67,14 @@ class Data:
 
     def __init__(self) -> None:
         THERE["backbone"] = kd.models.imagenet_backbone().to(memory_format=THERE["torch"].channels_last)
-        self.small = kd.data.emoji("noto", size=32)
+        self.small = kd.data.emoji("noto", size=24)
         self.large = kd.data.emoji("noto", size=72)
         self._seen: dict[int, dict[str, kd.Dataset]] = {}
+
+    @cached_property
+    def digits(self) -> dict[str, kd.Dataset]:
+        """The layers for handwriting."""
+        return THERE["described"](kd.data.digits().few(60, seed=0), LAYERS, THERE["at_64_pixels"])
 
     def features(self, size: int = 96) -> dict[str, kd.Dataset]:
         """The layers at a size of the pictures."""
@@ -83,6 +92,9 @@ def run(one: tuple[str, int, tuple[Any, ...]], data: Data, seeds: int) -> dict[s
         trial = THERE["scratch"](data.small, labels, rate, steps, seeds=seeds, first=FIRST_SEED)
         found = kd.compare({method: trial}, seeds=seeds, together=True, progress=False)
         return {**result, "accuracies": list(found.values[method]["accuracy"])}
+    if method == "handwriting":
+        measure = THERE["five_digits"](data.digits[setting[0]], first=FIRST_SEED)
+        return {**result, "accuracies": [measure(seed) for seed in range(seeds)]}
     classify = THERE["probe" if method.startswith(("probe", "size")) else "neighbors"]
     if method == "size":
         pictures, options = data.features(setting[0])["body._blocks.14"], (0.1,)
@@ -119,6 +131,12 @@ def alternative(results: Iterable[dict[str, Any]], labels: int) -> str:
     return max(names, key=lambda name: chosen[name]["accuracy"][labels])
 
 
+def for_handwriting(results: Iterable[dict[str, Any]]) -> str:
+    """The layer whose probe is best on handwritten digits."""
+    known = {key(one): mean(one["accuracies"]) for one in results}
+    return max(LAYERS, key=lambda layer: known["handwriting", 5, (layer,)])
+
+
 def _said(method: str, setting: Sequence[Any]) -> str:
     """A setting in words."""
     layer = f"block {setting[0].rsplit('.', 1)[-1]}, " if method.endswith("features") else ""
@@ -141,7 +159,7 @@ def table(results: Iterable[dict[str, Any]]) -> str:
 
 
 def sizes(results: Iterable[dict[str, Any]]) -> str:
-    """The sizes of the pictures, as the chapter shows them; the work of convolutions grows with the number of pixels."""
+    """The sizes of the pictures, as the chapter shows them; the work grows with the number of pixels."""
     known = {key(one): mean(one["accuracies"]) for one in results}
     lines = ["| pixels | work | 5 labels | 20 labels |", "| --- | --- | --- | --- |"]
     for size in SIZES:

@@ -111,7 +111,7 @@ def test_the_chapter_on_feature_extraction_uses_the_best_settings():
     best = {name: one["setting"] for name, one in feature_extraction.best(EXTRACTED_RESULTS).items()}
     stated = dict(re.findall(r'"([^"]+)": \((?:probe|neighbors), (\(.+?\))\),', EXTRACTED_CODE))
     (trained,) = re.findall(r"SCRATCH = (\(.+?\))", EXTRACTED_CODE)
-    layers = re.findall(r'measured\(noto\["(.+?)"\]', EXTRACTED_CODE)
+    layers = re.findall(r'google = noto\["(.+?)"\]', EXTRACTED_CODE)
     for name, setting in {**stated, "from scratch": trained}.items():
         used = [*layers, *ast.literal_eval(setting)] if name.endswith("features") else [*ast.literal_eval(setting)]
         assert used == best[name], name
@@ -122,3 +122,9 @@ def test_the_features_are_compared_with_the_best_that_works_without_transfer():
     (stated,) = re.findall(r"alternatives = (\{.+?\})", EXTRACTED_CODE)
     wanted = {labels: feature_extraction.alternative(EXTRACTED_RESULTS, labels) for labels in (5, 20)}
     assert ast.literal_eval(stated) == wanted
+
+
+def test_handwriting_is_read_from_the_layer_that_is_best_on_other_draws():
+    layer = feature_extraction.for_handwriting(EXTRACTED_RESULTS)
+    assert f'"ImageNet, block 10": photographs["{layer}"]' in EXTRACTED_CODE
+    assert layer == "body._blocks.10"
