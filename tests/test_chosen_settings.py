@@ -1,8 +1,9 @@
 """The settings that chapters state are those that were chosen on validation data, by the code of the chapter."""
 
+import ast
 import re
 
-from benchmarks import alignment, alignment_pairs, few_shot, pruning, settings, soft_targets
+from benchmarks import alignment, alignment_pairs, feature_extraction, few_shot, pruning, settings, soft_targets
 from tools import notebooks
 from tools.notebooks import ROOT
 
@@ -163,3 +164,45 @@ def test_the_chapter_on_pruning_trains_with_the_best_settings():
         assert (int(passes), float(rate)) == (pruning.PASSES[method], best[method]["rate"]), method
     soft = best["distilled"]
     assert f"temperature={soft['temperature']}, weight={soft['weight']})" in PRUNED_CODE
+
+
+EXTRACTED = notebooks.read(feature_extraction.CHAPTER)
+EXTRACTED_CODE = "\n".join(cell.source for cell in EXTRACTED.cells if cell.cell_type == "code")
+EXTRACTED_RESULTS = settings.read(ROOT / feature_extraction.RESULTS)
+
+
+def test_the_settings_of_feature_extraction_were_chosen_by_the_code_of_the_chapter():
+    assert all(EXTRACTED_CODE.count(f"def {name}(") == 1 for name in feature_extraction.TAKEN)
+    assert feature_extraction.THERE["scratch"].__code__.co_filename == str(feature_extraction.CHAPTER)
+
+
+def test_the_tables_of_feature_extraction_are_the_record():
+    prose = "\n".join(cell.source for cell in EXTRACTED.cells if cell.cell_type == "markdown")
+    assert feature_extraction.table(EXTRACTED_RESULTS) in prose
+    assert feature_extraction.sizes(EXTRACTED_RESULTS) in prose
+    runs = [feature_extraction.key(one) for one in EXTRACTED_RESULTS]
+    assert sorted(runs, key=str) == sorted(feature_extraction.grid(), key=str)
+    assert {len(one["accuracies"]) for one in EXTRACTED_RESULTS} == {10}
+
+
+def test_the_chapter_on_feature_extraction_uses_the_best_settings():
+    best = {name: one["setting"] for name, one in feature_extraction.best(EXTRACTED_RESULTS).items()}
+    stated = dict(re.findall(r'"([^"]+)": \((?:probe|neighbors), (\(.+?\))\),', EXTRACTED_CODE))
+    (trained,) = re.findall(r"SCRATCH = (\(.+?\))", EXTRACTED_CODE)
+    layers = re.findall(r'google = noto\["(.+?)"\]', EXTRACTED_CODE)
+    for name, setting in {**stated, "from scratch": trained}.items():
+        used = [*layers, *ast.literal_eval(setting)] if name.endswith("features") else [*ast.literal_eval(setting)]
+        assert used == best[name], name
+    assert {*stated, "from scratch"} == best.keys()
+
+
+def test_the_features_are_compared_with_the_best_that_works_without_transfer():
+    (stated,) = re.findall(r"alternatives = (\{.+?\})", EXTRACTED_CODE)
+    wanted = {labels: feature_extraction.alternative(EXTRACTED_RESULTS, labels) for labels in (5, 20)}
+    assert ast.literal_eval(stated) == wanted
+
+
+def test_handwriting_is_read_from_the_layer_that_is_best_on_other_draws():
+    layer = feature_extraction.for_handwriting(EXTRACTED_RESULTS)
+    assert f'"ImageNet, block 10": photographs["{layer}"]' in EXTRACTED_CODE
+    assert layer == "body._blocks.10"
