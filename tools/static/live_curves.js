@@ -5,7 +5,7 @@
 { // names of its own: other kinds of figures may be on the page
 const LETTER = 7.2; // about the width of one, in pixels
 const [TOP, PLOT, RIGHT] = [10, 170, 10]; // pixels above the plot, of it, and beside it
-const SHAPES = ["M-1 0A1 1 0 1 1 1 0A1 1 0 1 1-1 0Z", "M-.9-.9H.9V.9H-.9Z", "M0-1.3L1.3 0L0 1.3L-1.3 0Z", "M0-1.15L1.15.9H-1.15Z"];
+const SHAPES = ["M-1 0A1 1 0 1 1 1 0A1 1 0 1 1-1 0Z", "M-.9-.9H.9V.9H-.9Z", "M0-1.3L1.3 0L0 1.3L-1.3 0Z", "M0-1.05L1.15 1.05H-1.15Z"];
 
 const mark = (shape, x, y, radius, name) => drawn("path", {
   class: name, d: SHAPES[shape % SHAPES.length], transform: `translate(${x.toFixed(2)} ${y.toFixed(2)}) scale(${radius})`,
