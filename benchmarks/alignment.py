@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
 from statistics import mean
@@ -44,6 +44,7 @@ METHODS = {
 """For each method its objective in the chapter, what it trains on, and what else of it is tried."""
 
 
+@cache
 def draws(count: int) -> list[dict[str, kd.data.Source]]:
     """Draws of the chapter for other seeds."""
     THERE["backbone"] = kd.models.imagenet_backbone()
@@ -103,15 +104,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="The settings of the chapter on alignment, by accuracy on the target.")
     parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args(arguments)
-    path = ROOT / RESULTS
-    results = [one for one in settings.read(path) if len(one["accuracies"]) == options.seeds]
-    known = {key(one) for one in results}
-    missing = [setting for setting in grid() if setting not in known]
-    there = draws(options.seeds) if missing else []
-    for number, setting in enumerate(missing, 1):
-        results.append(run(setting, there))
-        settings.write(results, path)
-        print(f"{number} of {len(missing)}: {setting} {mean(results[-1]['accuracies']):.3f}", flush=True)
+    results = settings.completed(
+        ROOT / RESULTS,
+        grid(),
+        key,
+        lambda setting: run(setting, draws(options.seeds)),
+        keep=lambda one: len(one["accuracies"]) == options.seeds,
+    )
     print(table(results))
     return 0
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Sequence
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from itertools import product
 from pathlib import Path
 from statistics import mean
@@ -81,6 +81,12 @@ class Data:
         if size not in self._seen:
             self._seen[size] = THERE["described"](self.large, LAYERS, partial(kd.models.preprocess, size=size))
         return self._seen[size]
+
+
+@cache
+def data() -> Data:
+    """That of all runs."""
+    return Data()
 
 
 def run(one: tuple[str, int, tuple[Any, ...]], data: Data, seeds: int) -> dict[str, Any]:
@@ -173,16 +179,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="The settings of the chapter on feature extraction.")
     parser.add_argument("--seeds", type=int, default=10)
     options = parser.parse_args(arguments)
-    path = ROOT / RESULTS
-    results = [one for one in settings.read(path) if len(one["accuracies"]) == options.seeds]
-    known = {key(one) for one in results}
-    missing = [one for one in grid() if one not in known]
-    data = Data() if missing else None
-    for number, one in enumerate(missing, 1):
-        assert data is not None
-        results.append(run(one, data, options.seeds))
-        settings.write(results, path)
-        print(f"{number} of {len(missing)}: {one} {mean(results[-1]['accuracies']):.3f}", flush=True)
+    results = settings.completed(
+        ROOT / RESULTS,
+        grid(),
+        key,
+        lambda one: run(one, data(), options.seeds),
+        keep=lambda one: len(one["accuracies"]) == options.seeds,
+    )
     print(table(results), sizes(results), sep="\n\n")
     return 0
 

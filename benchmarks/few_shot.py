@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
 from statistics import mean
@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 import kdutils as kd
-from benchmarks.settings import read, taken, write
+from benchmarks.settings import completed, read, taken, write
 from tools.notebooks import ROOT
 
 SETTINGS, RECORD = Path("results/settings/few_shot.json"), Path("results/few-shot/record.json")
@@ -54,6 +54,7 @@ TAKEN = (
 THERE = taken(CHAPTER, TAKEN)
 
 
+@cache
 def draws(first: int, count: int = SEEDS) -> list[dict[str, kd.data.Source]]:
     """Draws of the chapter, for as many seeds from ``first`` on."""
     classes = kd.data.emoji_classes(least=10)
@@ -214,15 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if parser.parse_args(arguments).part == "record":
         make_record()
         return 0
-    path = ROOT / SETTINGS
-    results = read(path)
-    known = {key(one) for one in results}
-    missing = [setting for setting in grid() if setting not in known]
-    there = draws(FIRST_SEED) if missing else []
-    for number, setting in enumerate(missing, 1):
-        results.append(run(setting, there, "choose"))
-        write(results, path)
-        print(f"{number} of {len(missing)}: {setting} {both(results[-1]):.3f}", flush=True)
+    results = completed(ROOT / SETTINGS, grid(), key, lambda setting: run(setting, draws(FIRST_SEED), "choose"))
     print(table(results))
     return 0
 

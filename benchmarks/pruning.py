@@ -13,6 +13,7 @@ import argparse
 import copy
 import sys
 from collections.abc import Iterable, Sequence
+from functools import cache
 from itertools import product
 from pathlib import Path
 from statistics import mean
@@ -21,7 +22,7 @@ from typing import Any
 import torch
 
 import kdutils as kd
-from benchmarks.settings import assigned, read, taken, write
+from benchmarks.settings import assigned, completed, read, taken
 from tools.notebooks import ROOT
 
 RESULTS = Path("results/settings/pruning.json")
@@ -105,6 +106,28 @@ def run(setting: tuple[Any, ...], draws: Sequence[dict[str, Any]], dense: Sequen
     return networks
 
 
+@cache
+def drawn(seeds: int) -> list[dict[str, Any]]:
+    """Draws of the chapter for other seeds."""
+    assigned(CHAPTER, ("vendors", "kins", "pictures"), THERE)
+    return [THERE["draw"](FIRST_SEED + seed) for seed in range(seeds)]
+
+
+@cache
+def dense(seeds: int) -> list[Any]:
+    """The dense networks with the best rate, from which other methods begin."""
+    rate = best(read(ROOT / RESULTS))["dense"]["rate"]
+    return run(("dense", rate, None, None), drawn(seeds), started(seeds))
+
+
+def measured(setting: tuple[Any, ...], seeds: int) -> dict[str, Any]:
+    """The accuracies of one setting, one for each draw."""
+    first = started(seeds) if setting[0] == "dense" else dense(seeds)
+    networks = run(setting, drawn(seeds), first)
+    accuracies = [kd.measure.accuracy(one, draw["test"]) for one, draw in zip(networks, drawn(seeds), strict=True)]
+    return {**dict(zip(KEY, setting, strict=True)), "accuracies": accuracies}
+
+
 def best(results: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """For each method the setting with the highest mean; of equal ones the first."""
     found: dict[str, dict[str, Any]] = {}
@@ -130,27 +153,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="The settings of the chapter on pruning, by accuracy on other draws.")
     parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args(arguments)
-    path = ROOT / RESULTS
-    results = read(path)
-    known, order = {key(one) for one in results}, grid()
-    missing = [setting for setting in order if setting not in known]
-    if missing:
-        assigned(CHAPTER, ("vendors", "kins", "pictures"), THERE)
-        draws = [THERE["draw"](FIRST_SEED + seed) for seed in range(options.seeds)]
-    dense: list[Any] = []
-    for number, setting in enumerate(missing, 1):
-        if setting[0] == "dense":
-            networks = run(setting, draws, started(options.seeds))
-        else:
-            if not dense:
-                chosen = ("dense", best(results)["dense"]["rate"], None, None)
-                dense = run(chosen, draws, started(options.seeds))
-            networks = run(setting, draws, dense)
-        accuracies = [kd.measure.accuracy(one, draw["test"]) for one, draw in zip(networks, draws, strict=True)]
-        results.append({**dict(zip(KEY, setting, strict=True)), "accuracies": accuracies})
-        results.sort(key=lambda one: order.index(key(one)))
-        write(results, path)
-        print(f"{number} of {len(missing)}: {setting} {mean(accuracies):.3f}", flush=True)
+    results = completed(
+        ROOT / RESULTS,
+        grid(),
+        key,
+        lambda setting: measured(setting, options.seeds),
+        keep=lambda one: len(one["accuracies"]) == options.seeds,
+    )
     print(table(results))
     return 0
 

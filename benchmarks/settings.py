@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from kdutils.command import machine
 from kdutils.files import write_atomically
 from tools import notebooks
 
-__all__ = ["assigned", "read", "taken", "write"]
+__all__ = ["assigned", "completed", "read", "taken", "write"]
 
 
 def taken(chapter: Path, names: Iterable[str]) -> dict[str, Any]:
@@ -43,6 +43,25 @@ def _statements(chapter: Path) -> list[ast.stmt]:
     """Of all cells but the set-up."""
     cells = [cell.source for cell in notebooks.read(chapter).cells if cell.cell_type == "code"]
     return [part for cell in cells[1:] for part in ast.parse(cell).body]
+
+
+def completed(
+    path: Path,
+    grid: Sequence[tuple[Any, ...]],
+    key: Callable[[dict[str, Any]], tuple[Any, ...]],
+    measure: Callable[[tuple[Any, ...]], dict[str, Any]],
+    keep: Callable[[dict[str, Any]], bool] = lambda one: True,
+) -> list[dict[str, Any]]:
+    """The results of a whole grid: those on record that are kept, and the others, written as soon as they are there."""
+    results = [one for one in read(path) if keep(one)]
+    known = {key(one) for one in results}
+    missing = [setting for setting in grid if setting not in known]
+    for number, setting in enumerate(missing, 1):
+        results.append(measure(setting))
+        results.sort(key=lambda one: grid.index(key(one)))
+        write(results, path)
+        print(f"{number} of {len(missing)}: {setting}", flush=True)
+    return results
 
 
 def read(path: Path) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import kdutils as kd
-from benchmarks import suite
+from benchmarks import settings, suite
 
 
 @pytest.fixture(autouse=True)
@@ -65,3 +65,22 @@ def test_checkpoints_that_change_the_weights_are_noticed(monkeypatch: pytest.Mon
     monkeypatch.setattr(kd, "fit", other)
     with pytest.raises(AssertionError, match=r"checkpoints change|taken up again"):
         suite.resume()
+
+
+def test_a_grid_goes_on_from_its_record_in_order_and_measures_nothing_twice(tmp_path):
+    path, grid, measured = tmp_path / "record.json", [("a",), ("b",), ("c",)], []
+
+    def measure(setting):
+        measured.append(setting)
+        return {"name": setting[0], "seeds": 5}
+
+    def of(result):
+        return (result["name"],)
+
+    settings.write([{"name": "b", "seeds": 5}, {"name": "c", "seeds": 3}], path)
+    results = settings.completed(path, grid, of, measure, keep=lambda one: one["seeds"] == 5)
+    assert measured == [("a",), ("c",)]
+    assert [of(one) for one in results] == grid
+    assert settings.read(path) == results
+    settings.completed(path, grid, of, measure)
+    assert len(measured) == 2

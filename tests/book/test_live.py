@@ -14,9 +14,6 @@ AGREE = 1e-4
 LARGEST = {"temperature": 60_000, "answers": 160_000, "witness": 4_000, "curves": 60_000, "adaptation": 60_000}
 """Bytes that one figure may add to its page, by its kind. Each kind is moved by a test, most in a file of their own."""
 
-WAITING: set[str] = set()
-"""Kinds that no chapter shows yet."""
-
 
 def figures(pages: dict[str, BeautifulSoup], kind: str | None = None) -> list[tuple[str, int, dict[str, Any]]]:
     """Page, number on it, and content of each figure (of a kind)."""
@@ -30,7 +27,7 @@ def figures(pages: dict[str, BeautifulSoup], kind: str | None = None) -> list[tu
 
 def test_every_kind_of_figure_on_a_page_is_moved_here(pages: dict[str, BeautifulSoup]) -> None:
     kinds = {figure["kind"] for soup in pages.values() for figure in soup.select("kd-live")}
-    assert kinds == LARGEST.keys() - WAITING
+    assert kinds == LARGEST.keys()
 
 
 def test_a_figure_is_small(pages: dict[str, BeautifulSoup]) -> None:
