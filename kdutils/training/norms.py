@@ -16,7 +16,7 @@ from kdutils.data.batch import Batch
 from kdutils.data.source import Source
 from kdutils.measure.running import borrowed
 
-__all__ = ["reestimate_norms", "running_norms"]
+__all__ = ["reestimate_norms", "running_norms", "without_single"]
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -56,7 +56,7 @@ def reestimate_norms(model: M, data: Source, *, batch_size: int = 256, device: s
     if len(data) < 2:
         raise ValueError(f"data must have at least 2 samples, or there is no variance; {data.name!r} has 1")
     with borrowed(model, device) as where, _kept_unless_done(layers), _moments(layers) as moments:
-        for batch in data.batches(_without_single(len(data), batch_size)):
+        for batch in data.batches(without_single(len(data), batch_size)):
             Batch(batch.inputs.to(where), None, batch.index.to(where), batch.classes).run(model)
         if not moments:
             raise ValueError(f"no sample of {data.name!r} reaches a BatchNorm layer of {type(model).__name__}")
@@ -77,7 +77,7 @@ def running_norms(model: nn.Module) -> dict[str, _BatchNorm]:
     return layers
 
 
-def _without_single(samples: int, batch_size: int) -> int:
+def without_single(samples: int, batch_size: int) -> int:
     """The batch size, or the next one that leaves no last batch of one sample, which has no variance."""
     first = max(2, min(batch_size, samples))
     return next(size for size in itertools.count(first) if samples % size != 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 from collections.abc import Sequence
 
 import torch
@@ -16,6 +15,7 @@ from kdutils.compress.pruning._layers import original, prunable
 from kdutils.data.batch import Batch
 from kdutils.data.source import Source
 from kdutils.measure.running import home
+from kdutils.training.norms import without_single
 
 __all__ = ["loss_gradients"]
 
@@ -57,7 +57,7 @@ def loss_gradients(
             raise ValueError(
                 f"data must have at least 2 samples while BatchNorm is in training mode; {data.name!r} has 1"
             )
-        batch_size = next(size for size in itertools.count(max(2, batch_size)) if len(data) % size != 1)
+        batch_size = without_single(len(data), batch_size)
     for batch in data.batches(batch_size):
         if batch.labels is None:
             raise ValueError(f"data must have labels; {data.name!r} is unlabeled")
