@@ -6,7 +6,17 @@ import re
 import pytest
 
 import kdutils as kd
-from benchmarks import alignment, alignment_pairs, feature_extraction, few_shot, pruning, settings, soft_targets
+from benchmarks import (
+    alignment,
+    alignment_pairs,
+    feature_extraction,
+    few_shot,
+    few_shot_scripts,
+    pruning,
+    pruning_resnet,
+    settings,
+    soft_targets,
+)
 from tools import notebooks
 from tools.notebooks import ROOT
 
@@ -128,6 +138,28 @@ def test_the_long_table_of_few_shot_is_the_record():
             assert gain.low < 0 < gain.high, "with one shot and 5 ways, MAML cannot be told apart"
 
 
+LETTERS = settings.read(ROOT / few_shot_scripts.RESULTS)
+
+
+def test_the_table_of_held_out_scripts_is_the_record():
+    prose = "\n".join(cell.source for cell in EPISODES.cells if cell.cell_type == "markdown")
+    assert few_shot_scripts.table(LETTERS) in prose
+    record = [one for one in LETTERS if one["part"] == "record"]
+    assert {len(one[name]) for one in record for name in ("accuracy", "over episodes")} == {few_shot_scripts.SEEDS}
+    assert len(record) == len(few_shot_scripts.METHODS) * len(few_shot_scripts.TASKS)
+
+
+def test_each_setting_of_held_out_scripts_was_the_best_of_a_grid_that_goes_beyond_it():
+    for name in few_shot_scripts.METHODS:
+        if name != few_shot_scripts.PIXELS:
+            assert few_shot_scripts.wanted(few_shot_scripts.chosen(LETTERS, name), name) is None, name
+
+
+def test_scripts_to_train_on_to_choose_by_and_to_test_share_nothing():
+    parts = few_shot_scripts.SCRIPTS.values()
+    assert len({script for part in parts for script in part}) == sum(map(len, parts)) == len(kd.data.scripts())
+
+
 PRUNED = notebooks.read(pruning.CHAPTER)
 PRUNED_CODE = "\n".join(cell.source for cell in PRUNED.cells if cell.cell_type == "code")
 PRUNED_RESULTS = settings.read(ROOT / pruning.RESULTS)
@@ -151,7 +183,7 @@ def test_the_chapter_on_pruning_trains_with_the_best_settings():
     }
     widths = (16, 8, 5)
     masked, narrowed = ([f"{how} {width} filters" for width in widths] for how in ("masked as", "narrowed to"))
-    assert {*trained, *masked, *narrowed} == best.keys()
+    assert {*trained, *masked, *narrowed, pruning.ROUNDS} == best.keys()
     rates = ", ".join(str(tuple(best[method]["rate"] for method in methods)) for methods in (masked, narrowed))
     assert f"widths = {widths}\n" in PRUNED_CODE
     assert f"mask_rates, narrow_rates = {rates}\n" in PRUNED_CODE
@@ -163,6 +195,23 @@ def test_the_chapter_on_pruning_trains_with_the_best_settings():
     assert abs(gap) < 0.01, "within a point of each other, as the text says"
     soft = best["distilled"]
     assert f"temperature={soft['temperature']}, weight={soft['weight']})" in PRUNED_CODE
+
+
+RESNET = settings.read(ROOT / pruning_resnet.RESULTS)
+
+
+def test_the_table_of_the_pruned_resnet_is_the_record():
+    prose = "\n".join(cell.source for cell in PRUNED.cells if cell.cell_type == "markdown")
+    assert pruning_resnet.table(RESNET) in prose
+    assert {one["method"] for one in RESNET if one["part"] == "cost"} == {*pruning_resnet.METHODS}
+    scores = {one["method"]: one.get("accuracies", []) for one in RESNET if one["part"] == "accuracy"}
+    assert {len(scores[name]) for name in pruning_resnet.METHODS} == {pruning_resnet.SEEDS}
+
+
+def test_each_rate_of_the_pruned_resnet_was_the_best_of_a_grid_that_goes_beyond_it():
+    for method in pruning_resnet.METHODS:
+        assert settings.grown(pruning_resnet.rates(RESNET, method), pruning_resnet.RATES) is None, method
+        assert len(pruning_resnet.rates(RESNET, method)) >= 3
 
 
 EXTRACTED = notebooks.read(feature_extraction.CHAPTER)
