@@ -207,7 +207,7 @@ def choose() -> None:
 
 
 def measure() -> None:
-    """The accuracies with the best rates, by seeds; and whether torch-pruning would rank all groups as we do."""
+    """The accuracies with the best rates, one for each seed."""
     for seed in range(SEEDS):
         results = settings.read(ROOT / RESULTS)
         known = {one["method"]: one["accuracies"] for one in results if one["part"] == "accuracy"}
@@ -215,16 +215,6 @@ def measure() -> None:
             found = known.get(method, [])
             if len(found) <= seed:
                 record({"part": "accuracy", "method": method, "accuracies": [*found, accuracy(method, rate, seed)]})
-    same = [agree(dense(seed), together=True) for seed in range(SEEDS)]
-    record({"part": "as torch-pruning", "method": "filters, all groups together", "same": same})
-
-
-def agree(network: nn.Module, together: bool) -> bool:
-    """Whether our ranking and torch-pruning's remove the same filters."""
-    ours = halved(lambda ratio: by_norm(network, ratio, together), network)
-    theirs = halved(lambda ratio: by_library(network, ratio, together), network)
-    pairs = zip(ours.parameters(), theirs.parameters(), strict=True)
-    return all(one.shape == other.shape and torch.equal(one, other) for one, other in pairs)
 
 
 def costs() -> None:

@@ -1,9 +1,11 @@
 """The settings that chapters state are those that were chosen on validation data, by the code of the chapter."""
 
 import ast
+import importlib.util
 import re
 
 import pytest
+import torch
 
 import kdutils as kd
 from benchmarks import (
@@ -206,6 +208,34 @@ def test_the_table_of_the_pruned_resnet_is_the_record():
     assert {one["method"] for one in RESNET if one["part"] == "cost"} == {*pruning_resnet.METHODS}
     scores = {one["method"]: one.get("accuracies", []) for one in RESNET if one["part"] == "accuracy"}
     assert {len(scores[name]) for name in pruning_resnet.METHODS} == {pruning_resnet.SEEDS}
+
+
+def test_sentences_on_the_pruned_resnet_are_the_record():
+    found = {one["method"]: one["accuracies"] for one in RESNET if one["part"] == "accuracy"}
+    cost = {one["method"]: one for one in RESNET if one["part"] == "cost"}
+
+    def ahead(one, other):
+        return all(a > b for a, b in zip(found[one], found[other], strict=True))
+
+    assert all(ahead(pruning_resnet.SCRATCH, name) for name in pruning_resnet.MADE if name != "dense, trained on")
+    assert ahead("filters, each group", "filters, in three rounds")
+    for batch in ("1", "64"):
+        fastest = max(
+            pruning_resnet.METHODS[1:], key=lambda name: (cost[name]["times as fast"] or {batch: [0, 0]})[batch][1]
+        )
+        assert fastest == "blocks"
+    halves = [name for name in pruning_resnet.METHODS if not name.startswith("dense")]
+    assert all(0.45 < cost[name]["macs"] / cost["dense"]["macs"] < 0.55 for name in halves)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch_pruning") is None, reason="the extra 'pruning' is not installed")
+@pytest.mark.parametrize("together", [False, True])
+def test_torch_prunings_own_pruner_removes_the_same_filters_where_nothing_is_rounded(together):
+    torch.manual_seed(0)
+    network = pruning_resnet.Narrow(8)
+    ours = pruning_resnet.by_norm(network, 0.25, together).parameters()
+    theirs = pruning_resnet.by_library(network, 0.25, together).parameters()
+    assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
 
 
 def test_each_rate_of_the_pruned_resnet_was_the_best_of_a_grid_that_goes_beyond_it():
