@@ -191,14 +191,21 @@ def record(result: dict[str, Any]) -> None:
     print(result, flush=True)
 
 
+def finished(results: Iterable[dict[str, Any]]) -> list[tuple[int, int]]:
+    """The tasks that are on record for every method."""
+    known = {(one["method"], one["ways"], one["shots"]) for one in results if one["part"] == "record"}
+    return [task for task in TASKS if all((name, *task) in known for name in METHODS)]
+
+
 def table(results: Iterable[dict[str, Any]]) -> str:
-    """For each method its accuracies, with half the interval over seeds, as the chapter shows them."""
-    names = [f"{ways}-way {shots}-shot" for ways, shots in TASKS]
+    """For each method its accuracies, with half the interval over seeds, in the tasks that are on record for all."""
+    results = list(results)
+    names = [f"{ways}-way {shots}-shot" for ways, shots in finished(results)]
     lines = [f"| method | {' | '.join(names)} |", "| --- |" + " --- |" * len(names)]
     found = {(one["method"], one["ways"], one["shots"]): one for one in results if one["part"] == "record"}
     for name in METHODS:
         cells = []
-        for task in TASKS:
+        for task in finished(results):
             score = kd.Estimate(tuple(found[name, *task]["accuracy"]), name, "accuracy")
             cells.append(f"{100 * score.mean:.1f} ± {100 * score.halfwidth:.1f}")
         lines.append(f"| {name} | {' | '.join(cells)} |")

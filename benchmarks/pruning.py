@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import copy
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -40,7 +40,6 @@ PASSES = {
     "masked as 16 filters": 3,
     "masked as 8 filters": 3,
     "masked as 5 filters": 3,
-    "the same in three rounds": 3,
     "masked at random": 3,
     "narrowed to 16 filters": 3,
     "narrowed to 8 filters": 3,
@@ -51,8 +50,7 @@ PASSES = {
 """For each method the passes over the data, as in the chapter. Masks leave as many weights as so many filters have."""
 
 WIDTH, AT_RANDOM_AS = 16, 5
-"""Of the small network, and of the one whose share of weights random masks and rounds leave."""
-ROUNDS = "the same in three rounds"
+"""Of the small network, and of the one whose share of weights random masks leave."""
 
 
 THERE = taken(CHAPTER, TAKEN)
@@ -77,7 +75,7 @@ def key(result: dict[str, Any]) -> tuple[Any, ...]:
 def begun(method: str, dense: Sequence[Any]) -> list[Any]:
     """The networks that a method trains, before it does."""
     width = int(method.split()[-2]) if method.endswith(" filters") else AT_RANDOM_AS
-    if method in ("dense, trained on", ROUNDS):
+    if method == "dense, trained on":
         return copy.deepcopy(list(dense))
     if method.startswith("masked"):
         share = 1 - THERE["weights"](THERE["network"](width)) / THERE["weights"](THERE["network"]())
@@ -104,18 +102,8 @@ def run(setting: tuple[Any, ...], draws: Sequence[dict[str, Any]], dense: Sequen
     for seed, network in enumerate(networks):
         loss = THERE["to_labels"] if weight is None else THERE["to_teacher"](dense[seed], temperature, weight)
         torch.manual_seed(FIRST_SEED + seed)
-        rounds = in_rounds(network) if method == ROUNDS else [PASSES[method]]
-        for passes in rounds:
-            THERE["train"](network, draws[seed]["train"], passes, rate, loss)
+        THERE["train"](network, draws[seed]["train"], PASSES[method], rate, loss)
     return networks
-
-
-def in_rounds(network: Any) -> Iterator[int]:
-    """Prune a third of the way, two thirds, and all of it, with one pass after each."""
-    share = 1 - THERE["weights"](THERE["network"](AT_RANDOM_AS)) / THERE["weights"](THERE["network"]())
-    for part in kd.compress.iterative(3, share):
-        kd.compress.prune(network, part)
-        yield 1
 
 
 @cache
