@@ -151,6 +151,23 @@ def test_the_table_of_held_out_scripts_is_the_record():
     assert few_shot_scripts.finished(LETTERS)
 
 
+def test_sentences_on_held_out_scripts_are_the_record():
+    record = [one for one in LETTERS if one["part"] == "record"]
+    found = {(one["method"], one["ways"], one["shots"]): kd.Estimate(tuple(one["accuracy"])) for one in record}
+    classifiers = [name for name, (kind, *_) in few_shot_scripts.METHODS.items() if kind == "classifier"]
+    for task in few_shot_scripts.finished(LETTERS):
+        for name in few_shot_scripts.METHODS:
+            gain = found[name, *task] - found[few_shot_scripts.PIXELS, *task]
+            assert gain.low > 0 or name == few_shot_scripts.PIXELS, (name, task)
+        for name in classifiers:
+            proto, maml = (found[name, *task] - found[other, *task] for other in ("ProtoNet", "FOMAML"))
+            assert proto.low < 0 < proto.high, (name, task)
+            assert maml.low > 0, (name, task)
+    letters = kd.data.scripts()
+    for part, count in {"train": 1248, "test": 225}.items():
+        assert sum(len(letters[script]) for script in few_shot_scripts.SCRIPTS[part]) == count
+
+
 def test_each_setting_of_held_out_scripts_was_the_best_of_a_grid_that_goes_beyond_it():
     for name in few_shot_scripts.METHODS:
         if name != few_shot_scripts.PIXELS:
