@@ -158,7 +158,8 @@ def test_sentences_on_held_out_scripts_are_the_record():
     for task in few_shot_scripts.finished(LETTERS):
         for name in few_shot_scripts.METHODS:
             gain = found[name, *task] - found[few_shot_scripts.PIXELS, *task]
-            assert gain.low > 0 or name == few_shot_scripts.PIXELS, (name, task)
+            behind = name == few_shot_scripts.PIXELS or (name, task) == ("FOMAML", (5, 5))
+            assert (gain.low > 0) != behind, (name, task)
         for name in classifiers:
             proto, maml = (found[name, *task] - found[other, *task] for other in ("ProtoNet", "FOMAML"))
             assert proto.low < 0 < proto.high, (name, task)
