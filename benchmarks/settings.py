@@ -15,7 +15,7 @@ from kdutils.command import machine
 from kdutils.files import write_atomically
 from tools import notebooks
 
-__all__ = ["assigned", "completed", "read", "taken", "write"]
+__all__ = ["assigned", "completed", "grown", "read", "taken", "write"]
 
 
 def taken(chapter: Path, names: Iterable[str]) -> dict[str, Any]:
@@ -62,6 +62,25 @@ def completed(
         write(results, path)
         print(f"{number} of {len(missing)}: {setting}", flush=True)
     return results
+
+
+def grown(found: dict[float, float], values: Sequence[float]) -> float | None:
+    """The next of these values to try; None when the best found is not at the edge of those tried.
+
+    A grid begins with the three in the middle of ``values``, and goes on beyond the edge at which its best stands.
+
+    Args:
+        found: the accuracy at each value tried.
+        values: all that may be tried, growing.
+    """
+    middle = len(values) // 2
+    if missing := [value for value in values[middle - 1 : middle + 2] if value not in found]:
+        return missing[0]
+    top, tried = max(found, key=found.__getitem__), sorted(found)
+    place = values.index(top)
+    if top == tried[0] and place > 0:
+        return values[place - 1]
+    return values[place + 1] if top == tried[-1] and place + 1 < len(values) else None
 
 
 def read(path: Path) -> list[dict[str, Any]]:

@@ -84,3 +84,14 @@ def test_a_grid_goes_on_from_its_record_in_order_and_measures_nothing_twice(tmp_
     assert settings.read(path) == results
     settings.completed(path, grid, of, measure)
     assert len(measured) == 2
+
+
+def test_a_grid_grows_beyond_the_edge_at_which_its_best_stands():
+    values, found = (0.1, 0.3, 1.0, 3.0, 10.0), {}
+    for wanted in (0.3, 1.0, 3.0):  # those in the middle, in any case
+        assert settings.grown(found, values) == wanted
+        found[wanted] = 1 / wanted
+    assert settings.grown(found, values) == 0.1
+    assert settings.grown({**found, 0.1: 0.0}, values) is None
+    assert settings.grown({**found, 0.1: 11.0}, values) is None, "nothing is left to try"
+    assert settings.grown({**found, 0.3: 0.0, 3.0: 1.1}, values) == 10.0

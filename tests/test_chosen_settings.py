@@ -1,12 +1,24 @@
 """The settings that chapters state are those that were chosen on validation data, by the code of the chapter."""
 
 import ast
+import importlib.util
 import re
 
 import pytest
+import torch
 
 import kdutils as kd
-from benchmarks import alignment, alignment_pairs, feature_extraction, few_shot, pruning, settings, soft_targets
+from benchmarks import (
+    alignment,
+    alignment_pairs,
+    feature_extraction,
+    few_shot,
+    few_shot_scripts,
+    pruning,
+    pruning_resnet,
+    settings,
+    soft_targets,
+)
 from tools import notebooks
 from tools.notebooks import ROOT
 
@@ -128,6 +140,46 @@ def test_the_long_table_of_few_shot_is_the_record():
             assert gain.low < 0 < gain.high, "with one shot and 5 ways, MAML cannot be told apart"
 
 
+LETTERS = settings.read(ROOT / few_shot_scripts.RESULTS)
+
+
+def test_the_table_of_held_out_scripts_is_the_record():
+    prose = "\n".join(cell.source for cell in EPISODES.cells if cell.cell_type == "markdown")
+    assert few_shot_scripts.table(LETTERS) in prose
+    record = [one for one in LETTERS if one["part"] == "record"]
+    assert {len(one[name]) for one in record for name in ("accuracy", "over episodes")} == {few_shot_scripts.SEEDS}
+    assert few_shot_scripts.finished(LETTERS)
+
+
+def test_sentences_on_held_out_scripts_are_the_record():
+    record = [one for one in LETTERS if one["part"] == "record"]
+    found = {(one["method"], one["ways"], one["shots"]): kd.Estimate(tuple(one["accuracy"])) for one in record}
+    classifiers = [name for name, (kind, *_) in few_shot_scripts.METHODS.items() if kind == "classifier"]
+    for task in few_shot_scripts.finished(LETTERS):
+        for name in few_shot_scripts.METHODS:
+            gain = found[name, *task] - found[few_shot_scripts.PIXELS, *task]
+            behind = name == few_shot_scripts.PIXELS or (name, task) == ("FOMAML", (5, 5))
+            assert (gain.low > 0) != behind, (name, task)
+        for name in classifiers:
+            proto, maml = (found[name, *task] - found[other, *task] for other in ("ProtoNet", "FOMAML"))
+            assert proto.low < 0 < proto.high, (name, task)
+            assert maml.low > 0, (name, task)
+    letters = kd.data.scripts()
+    for part, count in {"train": 1248, "test": 225}.items():
+        assert sum(len(letters[script]) for script in few_shot_scripts.SCRIPTS[part]) == count
+
+
+def test_each_setting_of_held_out_scripts_was_the_best_of_a_grid_that_goes_beyond_it():
+    for name in few_shot_scripts.METHODS:
+        if name != few_shot_scripts.PIXELS:
+            assert few_shot_scripts.wanted(few_shot_scripts.chosen(LETTERS, name), name) is None, name
+
+
+def test_scripts_to_train_on_to_choose_by_and_to_test_share_nothing():
+    parts = few_shot_scripts.SCRIPTS.values()
+    assert len({script for part in parts for script in part}) == sum(map(len, parts)) == len(kd.data.scripts())
+
+
 PRUNED = notebooks.read(pruning.CHAPTER)
 PRUNED_CODE = "\n".join(cell.source for cell in PRUNED.cells if cell.cell_type == "code")
 PRUNED_RESULTS = settings.read(ROOT / pruning.RESULTS)
@@ -163,6 +215,51 @@ def test_the_chapter_on_pruning_trains_with_the_best_settings():
     assert abs(gap) < 0.01, "within a point of each other, as the text says"
     soft = best["distilled"]
     assert f"temperature={soft['temperature']}, weight={soft['weight']})" in PRUNED_CODE
+
+
+RESNET = settings.read(ROOT / pruning_resnet.RESULTS)
+
+
+def test_the_table_of_the_pruned_resnet_is_the_record():
+    prose = "\n".join(cell.source for cell in PRUNED.cells if cell.cell_type == "markdown")
+    assert pruning_resnet.table(RESNET) in prose
+    assert {one["method"] for one in RESNET if one["part"] == "cost"} == {*pruning_resnet.METHODS}
+    scores = {one["method"]: one.get("accuracies", []) for one in RESNET if one["part"] == "accuracy"}
+    assert {len(scores[name]) for name in pruning_resnet.METHODS} == {pruning_resnet.SEEDS}
+
+
+def test_sentences_on_the_pruned_resnet_are_the_record():
+    found = {one["method"]: one["accuracies"] for one in RESNET if one["part"] == "accuracy"}
+    cost = {one["method"]: one for one in RESNET if one["part"] == "cost"}
+
+    def ahead(one, other):
+        return all(a > b for a, b in zip(found[one], found[other], strict=True))
+
+    assert all(ahead(pruning_resnet.SCRATCH, name) for name in pruning_resnet.MADE if name != "dense, trained on")
+    assert ahead("filters, each group", "filters, in three rounds")
+    for batch in ("1", "64"):
+        fastest = max(
+            pruning_resnet.METHODS[1:], key=lambda name: (cost[name]["times as fast"] or {batch: [0, 0]})[batch][1]
+        )
+        assert fastest == "blocks"
+    halves = [name for name in pruning_resnet.METHODS if not name.startswith("dense")]
+    assert all(0.45 < cost[name]["macs"] / cost["dense"]["macs"] < 0.55 for name in halves)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch_pruning") is None, reason="the extra 'pruning' is not installed")
+@pytest.mark.parametrize("together", [False, True])
+def test_torch_prunings_own_pruner_removes_the_same_filters_where_nothing_is_rounded(together):
+    torch.manual_seed(0)
+    network = pruning_resnet.Narrow(8)
+    ours = pruning_resnet.by_norm(network, 0.25, together).parameters()
+    theirs = pruning_resnet.by_library(network, 0.25, together).parameters()
+    assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
+
+
+def test_each_rate_of_the_pruned_resnet_was_the_best_of_a_grid_that_goes_beyond_it():
+    for method in pruning_resnet.METHODS:
+        assert settings.grown(pruning_resnet.rates(RESNET, method), pruning_resnet.RATES) is None, method
+        assert len(pruning_resnet.rates(RESNET, method)) >= 3
 
 
 EXTRACTED = notebooks.read(feature_extraction.CHAPTER)

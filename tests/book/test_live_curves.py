@@ -150,6 +150,8 @@ class Curves:
         assert self.values()["panels"] is self.values()["points"] is None
         assert not any(curve["shown"] for panel in self.figure.evaluate(DRAWN) for curve in panel["curves"].values())
         assert all(len(panel["grid"]) > 1 for panel in self.figure.evaluate(DRAWN))
+        steps = round((question["high"] - question["low"]) / question["step"])
+        assert self.values()["prediction"] == pytest.approx(question["low"] + round(steps / 4) * question["step"])
         self.guess.focus()
         for key, wanted in (
             ("Home", question["low"]),
@@ -283,8 +285,8 @@ def test_a_finger_can_predict_and_move_on(browser: Any, shown: Any) -> None:
     with opened(browser, path, viewport=PHONE, has_touch=True) as page:
         moved = Curves(page.locator("kd-live"), content)
         box = moved.guess.bounding_box()
-        page.touchscreen.tap(box["x"] + 0.25 * box["width"], box["y"] + box["height"] / 2)
-        assert 15 <= moved.values()["prediction"] <= 35
+        page.touchscreen.tap(box["x"] + 0.75 * box["width"], box["y"] + box["height"] / 2)
+        assert 65 <= moved.values()["prediction"] <= 85
         moved.button.tap()
         box = moved.slider.bounding_box()
         page.touchscreen.tap(box["x"] + 2, box["y"] + box["height"] / 2)

@@ -154,8 +154,8 @@ KINDS.curves = (root, content) => {
 
   function ask() {
     const { text, low, high, step, digits, unit, measured } = question;
-    const middle = low + step * Math.round((high - low) / step / 2);
-    const guess = make("input", { type: "range", id: `${id}-guess`, min: low, max: high, step, value: middle });
+    const first = low + step * Math.round((high - low) / step / 4); // the middle is too often near the answer
+    const guess = make("input", { type: "range", id: `${id}-guess`, min: low, max: high, step, value: first });
     const value = make("output", { htmlFor: guess.id });
     const button = make("button", { type: "button", textContent: "Lock in" });
     const verdict = speaker();
