@@ -53,7 +53,7 @@ AT = 5
 
 LADDERS: dict[str, tuple[float, ...]] = {
     "rate": (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1),
-    "steps": (60, 200, 600, 2000),
+    "steps": (60, 120, 200, 600, 2000),
     "probe": (0.00001, 0.0001, 0.001, 0.01, 0.1, 1.0, 10.0),
     "augmentation": (0.25, 0.5, 1, 2, 3),
     "weight decay": (0.03, 0.1, 0.3, 1, 3, 10, 30),
@@ -65,7 +65,7 @@ LADDERS: dict[str, tuple[float, ...]] = {
 
 FIRST: dict[str, tuple[int, int]] = {
     "rate": (2, 5),
-    "steps": (0, 3),
+    "steps": (0, 4),
     "probe": (1, 6),
     "augmentation": (1, 4),
     "weight decay": (2, 5),
