@@ -237,7 +237,8 @@ def run(asked: Key, seeds: tuple[int, ...]) -> list[float]:
         options["mix"] = kd.data.augment.mixup(strength)
     begun = Begun(begin, strength if remedy == "label smoothing" else 0, strength if remedy == "dropout" else 0)
     trial = THERE["trial"](drawn, begun, rate, steps, **options)
-    return list(kd.compare({name: trial}, seeds, together=True, progress=False)[name].values)
+    together = remedy != "dropout"  # which draws from a random state that all seeds would share
+    return list(kd.compare({name: trial}, seeds, together=together, progress=False)[name].values)
 
 
 def climbed(ladder: str, accuracy: Callable[[float], float]) -> float:

@@ -1,12 +1,23 @@
 """The settings that chapters state are those that were chosen on validation data, by the code of the chapter."""
 
 import ast
+import json
 import re
 
 import pytest
 
 import kdutils as kd
-from benchmarks import alignment, alignment_pairs, feature_extraction, few_shot, pruning, settings, soft_targets
+from benchmarks import (
+    alignment,
+    alignment_pairs,
+    feature_extraction,
+    few_shot,
+    label_efficiency,
+    pruning,
+    settings,
+    small_data,
+    soft_targets,
+)
 from tools import notebooks
 from tools.notebooks import ROOT
 
@@ -15,7 +26,7 @@ CODE = "\n".join(cell.source for cell in CHAPTER.cells if cell.cell_type == "cod
 PROSE = "\n".join(cell.source for cell in CHAPTER.cells if cell.cell_type == "markdown")
 
 
-@pytest.mark.parametrize("script", [soft_targets, alignment, pruning, few_shot, feature_extraction])
+@pytest.mark.parametrize("script", [soft_targets, alignment, pruning, few_shot, feature_extraction, small_data])
 def test_the_settings_were_chosen_by_the_code_of_the_chapter(script):
     """Each name is a function of the chapter, once."""
     cells = notebooks.read(script.CHAPTER).cells
@@ -200,3 +211,66 @@ def test_handwriting_is_read_from_the_layer_that_is_best_on_other_draws():
     layer = feature_extraction.for_handwriting(EXTRACTED_RESULTS)
     assert f'"ImageNet, block 10": photographs["{layer}"]' in EXTRACTED_CODE
     assert layer == "body._blocks.10"
+
+
+FEW = notebooks.read(small_data.CHAPTER)
+FEW_CODE = "\n".join(cell.source for cell in FEW.cells if cell.cell_type == "code")
+FEW_PROSE = "\n".join(cell.source for cell in FEW.cells if cell.cell_type == "markdown")
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """The record of the chapter on small data, and what is chosen by that of its settings; nothing is measured."""
+
+    def missing(asked, seeds):
+        raise AssertionError(f"not on record: {asked}")
+
+    monkeypatch.setattr(small_data, "run", missing)
+    tried, record = small_data.studies()
+    assert {len(one["accuracies"]) for study in (tried, record) for one in study.known.values()} == {10}
+    return record, small_data.chosen(tried)
+
+
+def stated(name):
+    """What the chapter assigns to a name."""
+    [part] = [part for part in ast.parse(FEW_CODE.replace("%pip", "#")).body if isinstance(part, ast.Assign)
+              and ast.unparse(part.targets[0]) == name]  # fmt: skip
+    return part.value
+
+
+def test_the_tables_of_small_data_are_the_record(few):
+    record, chosen = few
+    assert small_data.table(record, chosen) in FEW_PROSE
+    assert f"95 % intervals reach at most {small_data.widest(record, chosen):.1f} points" in " ".join(FEW_PROSE.split())
+    assert small_data.remedies(record, chosen) in FEW_PROSE
+    photographs = json.loads((ROOT / "results/label-efficiency/cifar10.json").read_text(encoding="utf-8"))
+    assert label_efficiency.table(photographs["results"]) in FEW_PROSE
+
+
+def test_the_chapter_on_small_data_trains_with_the_best_settings(few):
+    _, chosen = few
+    probes = {labels: one[4] for labels, one in chosen["emoji, probe", "nothing"].items()}
+    assert ast.literal_eval(stated("PROBES")) == probes
+    sorters = {labels: one[4:] for labels, one in chosen["emoji, from scratch", "nothing"].items()}
+    assert ast.literal_eval(stated("SORTERS")) == sorters
+    readers = {
+        ast.literal_eval(name): (ast.unparse(how.elts[0]), *map(ast.literal_eval, how.elts[1:]))
+        for name, how in zip(stated("READERS").keys, stated("READERS").values, strict=True)
+    }
+    assert readers.keys() == small_data.DIGITS.keys()
+    for name, (case, remedy) in small_data.DIGITS.items():
+        *_, strength, rate, steps = chosen[case, remedy][small_data.AT]
+        begin = "reader" if case == "digits, from scratch" else "reader_of_print"
+        assert readers[name] == (begin, rate, steps, strength), name
+
+
+def test_no_setting_of_small_data_was_decided_at_the_edge_of_its_ladder(few):
+    _, chosen = few
+    edges = {name: (rungs[0], rungs[-1]) for name, rungs in small_data.LADDERS.items()}
+    for (case, remedy), by_labels in chosen.items():
+        for labels, (*_, strength, rate, steps) in by_labels.items():
+            ladder = "probe" if case == "emoji, probe" else "rate"
+            assert rate not in edges[ladder], (case, remedy, labels)
+            assert steps != edges["steps"][1], (case, remedy, labels)
+            if labels == small_data.AT and remedy in edges:
+                assert strength != edges[remedy][1], (case, remedy)

@@ -1,10 +1,11 @@
-"""Accuracy against the number of labels: the reader moves a target, and reads how many labels each start needs for it."""
+"""Accuracy against the number of labels: the reader moves a target, and reads how many labels each start needs."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from numbers import Real
 from typing import Any
 
@@ -96,7 +97,6 @@ def efficiency(
     target = {"low": ticks[0], "high": ticks[-1], "step": step, "start": first, "digits": _decimals(ticks[0], step)}
     content = {
         "title": panel.title,
-        "heading": panel.heading,
         "unit": panel.unit,
         "per": per.strip(),
         "counts": numbers,
@@ -119,7 +119,7 @@ def _counts(counts: Sequence[float]) -> list[float]:
     for count in counts:
         if isinstance(count, bool) or not isinstance(count, Real) or not 0 < count < math.inf:
             raise ValueError(f"counts must be positive numbers; got {count!r}")
-    if any(one >= other for one, other in zip(counts, counts[1:], strict=False)):
+    if any(one >= other for one, other in pairwise(counts)):
         raise ValueError(f"counts must increase; got {list(counts)}")
     return list(counts)
 

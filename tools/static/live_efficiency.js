@@ -39,7 +39,7 @@ function factor([first, second], [one, other]) {
 }
 
 KINDS.efficiency = (root, content) => {
-  const { title, heading, unit, per, counts, ticks, labels, series, between, target, question } = content;
+  const { title, unit, per, counts, ticks, labels, series, between, target, question } = content;
   const id = `kd-live-${(radios.count = (radios.count ?? 0) + 1)}`;
   const slider = make("input", { type: "range", id, min: target.low, max: target.high, step: target.step, value: target.start });
   const shown = make("output", { htmlFor: id });
@@ -123,7 +123,7 @@ KINDS.efficiency = (root, content) => {
     });
   }
   slider.addEventListener("input", draw);
-  root.append(make("div", { className: "kd-slider" }, make("label", { htmlFor: id, textContent: `Target: ${heading}` }), slider, shown),
+  root.append(make("div", { className: "kd-slider" }, make("label", { htmlFor: id, textContent: "Target" }), slider, shown),
     key(series.map(({ name }, number) => [name, `kd-ink-${number}`, number])));
   const axis = make("p", { className: "kd-axis", textContent: per });
   root.append(make("div", { className: "kd-panels" }, make("div", { className: "kd-panel" },
