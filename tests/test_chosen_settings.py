@@ -220,7 +220,7 @@ FEW_PROSE = "\n".join(cell.source for cell in FEW.cells if cell.cell_type == "ma
 
 @pytest.fixture
 def few(monkeypatch):
-    """The record of the chapter on small data, and what is chosen by that of its settings; nothing is measured."""
+    """The trials of settings of the chapter on small data, and its record; nothing is measured."""
 
     def missing(asked, seeds):
         raise AssertionError(f"not on record: {asked}")
@@ -228,49 +228,46 @@ def few(monkeypatch):
     monkeypatch.setattr(small_data, "run", missing)
     tried, record = small_data.studies()
     assert {len(one["accuracies"]) for study in (tried, record) for one in study.known.values()} == {10}
-    return record, small_data.chosen(tried)
+    assert record.known.keys() == {*small_data.reported(tried)}
+    return tried, record
 
 
 def stated(name):
     """What the chapter assigns to a name."""
-    [part] = [part for part in ast.parse(FEW_CODE.replace("%pip", "#")).body if isinstance(part, ast.Assign)
-              and ast.unparse(part.targets[0]) == name]  # fmt: skip
-    return part.value
+    parts = [part for part in ast.parse(FEW_CODE.replace("%pip", "#")).body if isinstance(part, ast.Assign)]
+    [found] = [part.value for part in parts if ast.unparse(part.targets[0]) == name]
+    return found
 
 
 def test_the_tables_of_small_data_are_the_record(few):
-    record, chosen = few
-    assert small_data.table(record, chosen) in FEW_PROSE
-    assert f"95 % intervals reach at most {small_data.widest(record, chosen):.1f} points" in " ".join(FEW_PROSE.split())
-    assert small_data.remedies(record, chosen) in FEW_PROSE
+    assert small_data.table(*few) in FEW_PROSE
+    assert f"95 % intervals reach at most {small_data.widest(*few):.1f} points" in " ".join(FEW_PROSE.split())
+    assert small_data.remedies(*few) in FEW_PROSE
     photographs = json.loads((ROOT / "results/label-efficiency/cifar10.json").read_text(encoding="utf-8"))
     assert label_efficiency.table(photographs["results"]) in FEW_PROSE
 
 
 def test_the_chapter_on_small_data_trains_with_the_best_settings(few):
-    _, chosen = few
-    probes = {labels: one[4] for labels, one in chosen["emoji, probe", "nothing"].items()}
-    assert ast.literal_eval(stated("PROBES")) == probes
-    sorters = {labels: one[4:] for labels, one in chosen["emoji, from scratch", "nothing"].items()}
+    chosen = small_data.chosen(few[0])
+    assert ast.literal_eval(stated("PROBES")) == {labels: one[4] for labels, one in chosen["emoji, probe"].items()}
+    sorters = {labels: one[4:] for labels, one in chosen["emoji, from scratch"].items()}
     assert ast.literal_eval(stated("SORTERS")) == sorters
     readers = {
         ast.literal_eval(name): (ast.unparse(how.elts[0]), *map(ast.literal_eval, how.elts[1:]))
         for name, how in zip(stated("READERS").keys, stated("READERS").values, strict=True)
     }
     assert readers.keys() == small_data.DIGITS.keys()
-    for name, (case, remedy) in small_data.DIGITS.items():
-        *_, strength, rate, steps = chosen[case, remedy][small_data.AT]
-        begin = "reader" if case == "digits, from scratch" else "reader_of_print"
+    for name, column in small_data.DIGITS.items():
+        *_, strength, rate, steps = chosen[column][small_data.AT]
+        begin = "reader" if "from scratch" in column else "reader_of_print"
         assert readers[name] == (begin, rate, steps, strength), name
 
 
 def test_no_setting_of_small_data_was_decided_at_the_edge_of_its_ladder(few):
-    _, chosen = few
     edges = {name: (rungs[0], rungs[-1]) for name, rungs in small_data.LADDERS.items()}
-    for (case, remedy), by_labels in chosen.items():
-        for labels, (*_, strength, rate, steps) in by_labels.items():
-            ladder = "probe" if case == "emoji, probe" else "rate"
-            assert rate not in edges[ladder], (case, remedy, labels)
-            assert steps != edges["steps"][1], (case, remedy, labels)
-            if labels == small_data.AT and remedy in edges:
-                assert strength != edges[remedy][1], (case, remedy)
+    for name, by_labels in small_data.chosen(few[0]).items():
+        for labels, (*_, rate, steps) in by_labels.items():
+            assert rate not in edges["probe" if name == "emoji, probe" else "rate"], (name, labels)
+            assert steps != edges["steps"][1], (name, labels)
+    for (name, remedy), (*_, strength, _, _) in small_data.strengths(few[0]).items():
+        assert strength != edges.get(remedy, (0, None))[1], (name, remedy)
