@@ -58,7 +58,7 @@ LADDERS: dict[str, tuple[float, ...]] = {
     "augmentation": (0.25, 0.5, 1, 2, 3, 4, 6),
     "weight decay": (0.03, 0.1, 0.3, 1, 3, 10, 30),
     "mixup": (0.1, 0.3, 1, 3, 10),
-    "label smoothing": (0.02, 0.05, 0.1, 0.2, 0.4, 0.7),
+    "label smoothing": (0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 0.85, 0.95),
     "dropout": (0.05, 0.1, 0.2, 0.4, 0.6, 0.8),
 }
 """What can be tried. Of remedies: times the usual change, of AdamW, α, ε, and p."""
