@@ -59,7 +59,7 @@ LADDERS: dict[str, tuple[float, ...]] = {
     "weight decay": (0.03, 0.1, 0.3, 1, 3, 10, 30),
     "mixup": (0.1, 0.3, 1, 3, 10),
     "label smoothing": (0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 0.85, 0.95),
-    "dropout": (0.05, 0.1, 0.2, 0.4, 0.6, 0.8),
+    "dropout": (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95),
 }
 """What can be tried. Of remedies: times the usual change, of AdamW, α, ε, and p."""
 
