@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import json
 import re
 
 import pytest
@@ -14,9 +15,11 @@ from benchmarks import (
     feature_extraction,
     few_shot,
     few_shot_scripts,
+    label_efficiency,
     pruning,
     pruning_resnet,
     settings,
+    small_data,
     soft_targets,
 )
 from tools import notebooks
@@ -27,7 +30,7 @@ CODE = "\n".join(cell.source for cell in CHAPTER.cells if cell.cell_type == "cod
 PROSE = "\n".join(cell.source for cell in CHAPTER.cells if cell.cell_type == "markdown")
 
 
-@pytest.mark.parametrize("script", [soft_targets, alignment, pruning, few_shot, feature_extraction])
+@pytest.mark.parametrize("script", [soft_targets, alignment, pruning, few_shot, feature_extraction, small_data])
 def test_the_settings_were_chosen_by_the_code_of_the_chapter(script):
     """Each name is a function of the chapter, once."""
     cells = notebooks.read(script.CHAPTER).cells
@@ -297,3 +300,63 @@ def test_handwriting_is_read_from_the_layer_that_is_best_on_other_draws():
     layer = feature_extraction.for_handwriting(EXTRACTED_RESULTS)
     assert f'"ImageNet, block 10": photographs["{layer}"]' in EXTRACTED_CODE
     assert layer == "body._blocks.10"
+
+
+FEW = notebooks.read(small_data.CHAPTER)
+FEW_CODE = "\n".join(cell.source for cell in FEW.cells if cell.cell_type == "code")
+FEW_PROSE = "\n".join(cell.source for cell in FEW.cells if cell.cell_type == "markdown")
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """The trials of settings of the chapter on small data, and its record; nothing is measured."""
+
+    def missing(asked, seeds):
+        raise AssertionError(f"not on record: {asked}")
+
+    monkeypatch.setattr(small_data, "run", missing)
+    tried, record = small_data.studies()
+    assert {len(one["accuracies"]) for study in (tried, record) for one in study.known.values()} == {10}
+    assert record.known.keys() == {*small_data.reported(tried)}
+    return tried, record
+
+
+def stated(name):
+    """What the chapter assigns to a name."""
+    parts = [part for part in ast.parse(FEW_CODE.replace("%pip", "#")).body if isinstance(part, ast.Assign)]
+    [found] = [part.value for part in parts if ast.unparse(part.targets[0]) == name]
+    return found
+
+
+def test_the_tables_of_small_data_are_the_record(few):
+    assert small_data.table(*few) in FEW_PROSE
+    assert f"95 % intervals reach at most {small_data.widest(*few):.1f} points" in " ".join(FEW_PROSE.split())
+    assert small_data.remedies(*few) in FEW_PROSE
+    photographs = json.loads((ROOT / "results/label-efficiency/cifar10.json").read_text(encoding="utf-8"))
+    assert label_efficiency.table(photographs["results"]) in FEW_PROSE
+
+
+def test_the_chapter_on_small_data_trains_with_the_best_settings(few):
+    chosen = small_data.chosen(few[0])
+    assert ast.literal_eval(stated("PROBES")) == {labels: one[4] for labels, one in chosen["emoji, probe"].items()}
+    sorters = {labels: one[4:] for labels, one in chosen["emoji, from scratch"].items()}
+    assert ast.literal_eval(stated("SORTERS")) == sorters
+    readers = {
+        ast.literal_eval(name): (ast.unparse(how.elts[0]), *map(ast.literal_eval, how.elts[1:]))
+        for name, how in zip(stated("READERS").keys, stated("READERS").values, strict=True)
+    }
+    assert readers.keys() == small_data.DIGITS.keys()
+    for name, column in small_data.DIGITS.items():
+        *_, strength, rate, steps = chosen[column][small_data.AT]
+        begin = "reader" if "from scratch" in column else "reader_of_print"
+        assert readers[name] == (begin, rate, steps, strength), name
+
+
+def test_no_setting_of_small_data_was_decided_at_the_edge_of_its_ladder(few):
+    edges = {name: (rungs[0], rungs[-1]) for name, rungs in small_data.LADDERS.items()}
+    for name, by_labels in small_data.chosen(few[0]).items():
+        for labels, (*_, rate, steps) in by_labels.items():
+            assert rate not in edges["probe" if name == "emoji, probe" else "rate"], (name, labels)
+            assert steps != edges["steps"][1], (name, labels)
+    for (name, remedy), (*_, strength, _, _) in small_data.strengths(few[0]).items():
+        assert strength != edges.get(remedy, (0, None))[1], (name, remedy)

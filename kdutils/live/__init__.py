@@ -7,8 +7,9 @@ GitHub, Colab and paper.
 from kdutils.live.adaptation import adaptation
 from kdutils.live.answers import answers
 from kdutils.live.curves import curves
+from kdutils.live.efficiency import efficiency
 from kdutils.live.figure import LIVE_MIMETYPE, Live
 from kdutils.live.temperature import temperature
 from kdutils.live.witness import witness
 
-__all__ = ["LIVE_MIMETYPE", "Live", "adaptation", "answers", "curves", "temperature", "witness"]
+__all__ = ["LIVE_MIMETYPE", "Live", "adaptation", "answers", "curves", "efficiency", "temperature", "witness"]

@@ -249,6 +249,68 @@ function easel(channels, height, width, { ink, changed, done }) {
   return made;
 }
 
+// ---- Curves
+
+const LETTER = 7.2; // about the width of one, in pixels
+const SHAPES = ["M-1 0A1 1 0 1 1 1 0A1 1 0 1 1-1 0Z", "M-.9-.9H.9V.9H-.9Z", "M0-1.3L1.3 0L0 1.3L-1.3 0Z", "M0-1.05L1.15 1.05H-1.15Z"];
+
+const mark = (shape, x, y, radius, name) => drawn("path", {
+  class: name, d: SHAPES[shape % SHAPES.length], transform: `translate(${x.toFixed(2)} ${y.toFixed(2)}) scale(${radius})`,
+});
+
+// What a marker or a color means.
+function key(entries) {
+  return make("div", { className: "kd-key" }, ...entries.map(([name, ink, shape]) => make("span", {},
+    drawn("svg", { viewBox: "-10 -10 20 20", "aria-hidden": true, class: ink }, ...(shape === null
+      ? [drawn("path", { class: "kd-patch", d: "M-8-5H8V5H-8Z" })] : [mark(shape, 0, 0, 6, "kd-mark")])), name)));
+}
+
+// A drawing as wide as its place; `draw(svg, width)` fills it whenever that changes. Calling it draws anew.
+function drawing(label, draw) {
+  const svg = drawn("svg", { role: "img", "aria-label": label });
+  let width = 0;
+  const again = () => { svg.replaceChildren(); draw(svg, width); };
+  new ResizeObserver(([{ contentRect }]) => {
+    if (Math.abs(contentRect.width - width) < 0.5) return;
+    width = contentRect.width;
+    again();
+  }).observe(svg);
+  return { svg, again: () => width && again() };
+}
+
+// A question that comes first: `changed(prediction)` is called when the reader moves it, `opened()` when it is locked in.
+// The figure waits meanwhile; what stands in it as a curve is hidden.
+function asked(root, id, { text, low, high, step, digits, unit, measured }, hint, changed, opened) {
+  const first = low + step * Math.round((high - low) / step / 4); // the middle is too often near the answer
+  const guess = make("input", { type: "range", id: `${id}-guess`, min: low, max: high, step, value: first });
+  const value = make("output", { htmlFor: guess.id });
+  const button = make("button", { type: "button", textContent: "Lock in" });
+  const verdict = speaker();
+  verdict.textContent = hint;
+  const written = () => {
+    const number = Number(guess.value).toFixed(digits).replace(/\B(?=(\d{3})+(?!\d))/g, digits ? "" : ",").replace("-", "\u2212");
+    return unit ? `${number}\u00a0${unit}` : number;
+  };
+  const predict = () => {
+    value.textContent = written();
+    guess.setAttribute("aria-valuetext", written());
+    changed(Number(guess.value));
+  };
+  guess.addEventListener("input", predict);
+  button.addEventListener("click", () => {
+    guess.disabled = button.disabled = true;
+    button.textContent = "Locked";
+    root.classList.remove("kd-waiting");
+    verdict.textContent = `You said ${written()}; measured: ${measured}.`;
+    opened();
+  }, { once: true });
+  root.classList.add("kd-waiting");
+  root.append(make("div", { className: "kd-question" }, make("p", { textContent: text }),
+    make("div", { className: "kd-slider" }, make("label", { htmlFor: guess.id, textContent: "Your prediction" }), guess, value),
+    make("div", { className: "kd-buttons" }, button), verdict));
+  predict();
+}
+
 // ---- The figures
 
 const KINDS = {

@@ -3,33 +3,7 @@
 "use strict";
 
 { // names of its own: other kinds of figures may be on the page
-const LETTER = 7.2; // about the width of one, in pixels
 const [TOP, PLOT, RIGHT] = [10, 170, 10]; // pixels above the plot, of it, and beside it
-const SHAPES = ["M-1 0A1 1 0 1 1 1 0A1 1 0 1 1-1 0Z", "M-.9-.9H.9V.9H-.9Z", "M0-1.3L1.3 0L0 1.3L-1.3 0Z", "M0-1.05L1.15 1.05H-1.15Z"];
-
-const mark = (shape, x, y, radius, name) => drawn("path", {
-  class: name, d: SHAPES[shape % SHAPES.length], transform: `translate(${x.toFixed(2)} ${y.toFixed(2)}) scale(${radius})`,
-});
-
-// What a marker or a color means.
-function key(entries) {
-  return make("div", { className: "kd-key" }, ...entries.map(([name, ink, shape]) => make("span", {},
-    drawn("svg", { viewBox: "-10 -10 20 20", "aria-hidden": true, class: ink }, ...(shape === null
-      ? [drawn("path", { class: "kd-patch", d: "M-8-5H8V5H-8Z" })] : [mark(shape, 0, 0, 6, "kd-mark")])), name)));
-}
-
-// A drawing as wide as its place; `draw(svg, width)` fills it whenever that changes. Calling it draws anew.
-function drawing(label, draw) {
-  const svg = drawn("svg", { role: "img", "aria-label": label });
-  let width = 0;
-  const again = () => { svg.replaceChildren(); draw(svg, width); };
-  new ResizeObserver(([{ contentRect }]) => {
-    if (Math.abs(contentRect.width - width) < 0.5) return;
-    width = contentRect.width;
-    again();
-  }).observe(svg);
-  return { svg, again: () => width && again() };
-}
 
 // One panel. `state()` tells the setting, and the prediction in this panel if there is one.
 function chart({ title, ticks, labels, series }, { settings, series: names, slider }, state) {
@@ -152,44 +126,15 @@ KINDS.curves = (root, content) => {
     };
   };
 
-  function ask() {
-    const { text, low, high, step, digits, unit, measured } = question;
-    const first = low + step * Math.round((high - low) / step / 4); // the middle is too often near the answer
-    const guess = make("input", { type: "range", id: `${id}-guess`, min: low, max: high, step, value: first });
-    const value = make("output", { htmlFor: guess.id });
-    const button = make("button", { type: "button", textContent: "Lock in" });
-    const verdict = speaker();
-    verdict.textContent = "The curves appear when it is locked in.";
-    const written = () => {
-      const number = prediction.toFixed(digits).replace(/\B(?=(\d{3})+(?!\d))/g, digits ? "" : ",").replace("-", "\u2212");
-      return unit ? `${number}\u00a0${unit}` : number;
-    };
-    const predict = () => {
-      prediction = Number(guess.value);
-      value.textContent = written();
-      guess.setAttribute("aria-valuetext", written());
-      draw();
-    };
-    guess.addEventListener("input", predict);
-    button.addEventListener("click", () => {
+  if (question) {
+    slider.disabled = true;
+    asked(root, id, question, "The curves appear when it is locked in.", (value) => { prediction = value; draw(); }, () => {
       locked = true;
       slider.disabled = false;
-      guess.disabled = button.disabled = true;
-      button.textContent = "Locked";
-      root.classList.remove("kd-waiting");
-      verdict.textContent = `You said ${written()}; measured: ${measured}.`;
       draw();
       slider.focus({ preventScroll: true });
-    }, { once: true });
-    slider.disabled = true;
-    root.classList.add("kd-waiting");
-    root.append(make("div", { className: "kd-question" }, make("p", { textContent: text }),
-      make("div", { className: "kd-slider" }, make("label", { htmlFor: guess.id, textContent: "Your prediction" }), guess, value),
-      make("div", { className: "kd-buttons" }, button), verdict));
-    predict();
+    });
   }
-
-  if (question) ask();
   slider.addEventListener("input", draw);
   root.append(make("div", { className: "kd-slider" }, make("label", { htmlFor: id, textContent: name }), slider, shown));
   if (series.length > 1) root.append(key(series.map((one, number) => [one, `kd-ink-${number}`, number])));
