@@ -151,7 +151,7 @@ def test_the_table_of_held_out_scripts_is_the_record():
     assert few_shot_scripts.table(LETTERS) in prose
     record = [one for one in LETTERS if one["part"] == "record"]
     assert {len(one[name]) for one in record for name in ("accuracy", "over episodes")} == {few_shot_scripts.SEEDS}
-    assert few_shot_scripts.finished(LETTERS)
+    assert few_shot_scripts.finished(LETTERS) == list(few_shot_scripts.TASKS)
 
 
 def test_sentences_on_held_out_scripts_are_the_record():
@@ -161,11 +161,12 @@ def test_sentences_on_held_out_scripts_are_the_record():
     for task in few_shot_scripts.finished(LETTERS):
         for name in few_shot_scripts.METHODS:
             gain = found[name, *task] - found[few_shot_scripts.PIXELS, *task]
-            behind = name == few_shot_scripts.PIXELS or (name, task) == ("FOMAML", (5, 5))
-            assert (gain.low > 0) != behind, (name, task)
+            ahead = name not in (few_shot_scripts.PIXELS, "FOMAML") or (name, task) == ("FOMAML", (5, 1))
+            assert (gain.low > 0) == ahead, (name, task)
         for name in classifiers:
             proto, maml = (found[name, *task] - found[other, *task] for other in ("ProtoNet", "FOMAML"))
-            assert proto.low < 0 < proto.high, (name, task)
+            ahead = task == (20, 1)
+            assert proto.high < 0 if ahead else proto.low < 0 < proto.high, (name, task)
             assert maml.low > 0, (name, task)
     letters = kd.data.scripts()
     for part, count in {"train": 1248, "test": 225}.items():
