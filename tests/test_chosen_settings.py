@@ -2,11 +2,21 @@
 
 import ast
 import re
+from statistics import mean
 
 import pytest
 
 import kdutils as kd
-from benchmarks import alignment, alignment_pairs, feature_extraction, few_shot, pruning, settings, soft_targets
+from benchmarks import (
+    alignment,
+    alignment_pairs,
+    feature_extraction,
+    few_shot,
+    pruning,
+    settings,
+    soft_targets,
+    what_transfers,
+)
 from tools import notebooks
 from tools.notebooks import ROOT
 
@@ -15,7 +25,7 @@ CODE = "\n".join(cell.source for cell in CHAPTER.cells if cell.cell_type == "cod
 PROSE = "\n".join(cell.source for cell in CHAPTER.cells if cell.cell_type == "markdown")
 
 
-@pytest.mark.parametrize("script", [soft_targets, alignment, pruning, few_shot, feature_extraction])
+@pytest.mark.parametrize("script", [soft_targets, alignment, pruning, few_shot, feature_extraction, what_transfers])
 def test_the_settings_were_chosen_by_the_code_of_the_chapter(script):
     """Each name is a function of the chapter, once."""
     cells = notebooks.read(script.CHAPTER).cells
@@ -200,3 +210,34 @@ def test_handwriting_is_read_from_the_layer_that_is_best_on_other_draws():
     layer = feature_extraction.for_handwriting(EXTRACTED_RESULTS)
     assert f'"ImageNet, block 10": photographs["{layer}"]' in EXTRACTED_CODE
     assert layer == "body._blocks.10"
+
+
+MOVED = notebooks.read(what_transfers.CHAPTER)
+MOVED_CODE = "\n".join(cell.source for cell in MOVED.cells if cell.cell_type == "code")
+MOVED_RESULTS = settings.read(ROOT / what_transfers.RESULTS)
+
+
+def test_the_table_of_what_transfers_is_the_record():
+    prose = "\n".join(cell.source for cell in MOVED.cells if cell.cell_type == "markdown")
+    assert what_transfers.table(MOVED_RESULTS) in prose
+    assert [what_transfers.key(one) for one in MOVED_RESULTS] == what_transfers.grid()
+    assert {len(one["accuracies"]) for one in MOVED_RESULTS} == {10}
+
+
+def test_the_chapter_on_what_transfers_uses_the_best_settings():
+    best = {name: tuple(one["setting"]) for name, one in what_transfers.best(MOVED_RESULTS).items()}
+    (stated,) = re.findall(r"SETTINGS = (\{.+?\})", MOVED_CODE, re.DOTALL)
+    assert ast.literal_eval(stated) == best
+    used = set(re.findall(r'SETTINGS\[f?"(.+?)"\]', MOVED_CODE))
+    assert used >= {"emoji: {name}", "{name}, frozen", "{name}, trained along", "printed digits, whole", "from scratch"}
+
+
+def test_what_transfers_was_not_decided_at_the_edge_of_a_grid():
+    """The means of the best rate lie above those of the lowest and of the highest rate that were tried."""
+    known = {what_transfers.key(one): mean(one["accuracies"]) for one in MOVED_RESULTS}
+    for name, several in what_transfers.GRID.items():
+        if name == "nearest neighbor":
+            continue
+        dial = sorted({one[0] for one in several})
+        highest = {value: max(known[name, one] for one in several if one[0] == value) for value in dial}
+        assert max(highest, key=highest.__getitem__) not in (dial[0], dial[-1]), name
