@@ -38,16 +38,18 @@ THERE = settings.taken(CHAPTER, TAKEN)
 SOURCES = ("printed digits", "printed letters", "photographs")
 WAYS = {"frozen": (4, True), "trained along": (4, False)}
 TRAINED = tuple(product((0.001, 0.003, 0.01, 0.03, 0.1), (30, 100, 300)))
+LOWER = tuple(product((0.0003, 0.001, 0.003, 0.01, 0.03), (30, 100, 300)))
+LONGER = (*product((0.0003, 0.001, 0.003, 0.01), (30, 100, 300)), *product((0.0003, 0.001, 0.003), (1000,)))
 STRENGTHS = (0.0001, 0.001, 0.01, 0.1, 1.0)
 
 GRID: dict[str, Sequence[tuple[Any, ...]]] = {
     "emoji: ImageNet": [(C,) for C in STRENGTHS],
     "emoji: pixels": [(C,) for C in STRENGTHS],
-    "emoji: Twitter": tuple(product((0.0003, 0.001, 0.003, 0.01), (30, 100, 300))),
-    "emoji: from scratch": tuple(product((0.001, 0.003, 0.01, 0.03), (30, 100, 300))),
+    "emoji: Twitter": LONGER,
+    "emoji: from scratch": LONGER,
     "from scratch": TRAINED,
     **{f"{source}, {way}": TRAINED for source, way in product(SOURCES, WAYS)},
-    "printed digits, whole": TRAINED,
+    "printed digits, whole": LOWER,
     "nearest neighbor": [("cosine",), ("euclidean",)],
 }
 """For each method what is tried: the strength of a probe, rate and steps of a network, or a distance."""
