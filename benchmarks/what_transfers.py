@@ -30,7 +30,7 @@ CHAPTER = ROOT / "chapters" / "transfer" / "what_transfers.ipynb"
 TAKEN = (
     *("at_96_pixels", "described", "other_kinds", "emoji_draws", "standardized", "probed", "trained", "estimate"),
     *("emoji_network", "fresh_networks", "from_twitter", "with_new_heads", "block", "network", "digit_draws"),
-    *("printed", "photographs", "source_draws", "sources", "moved", "on_digits", "nearest"),
+    *("printed", "photographs", "source_draws", "sources", "moved", "started", "on_digits", "nearest"),
 )
 
 THERE = settings.taken(CHAPTER, TAKEN)
