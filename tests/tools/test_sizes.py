@@ -5,6 +5,7 @@ from kdutils.evidence.claims import CLAIM_MIMETYPE
 from tools import notebooks, sizes
 
 OVER = {
+    "chapters/transfer/what_transfers": {"seconds"},
     "chapters/transfer/fine_tuning": {"words", "lines", "longest", "claims", "seconds"},
     "chapters/transfer/small_data": {"words", "lines", "longest", "seconds"},
 }
