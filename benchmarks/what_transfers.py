@@ -28,17 +28,19 @@ FIRST_SEED = 100
 TIE = 0.01
 CHAPTER = ROOT / "chapters" / "transfer" / "what_transfers.ipynb"
 TAKEN = (
-    *("at_96_pixels", "described", "other_kinds", "emoji_draws", "standardized", "probed", "trained", "estimate"),
-    *("emoji_network", "fresh_networks", "from_twitter", "with_new_heads", "block", "network", "digit_draws"),
+    *("at_96_pixels", "described", "other_kinds", "emoji_draws", "standardized", "probed", "probed_networks", "trained"),
+    *("estimate", "emoji_network", "fresh_networks", "from_twitter", "with_new_heads", "block", "network", "digit_draws"),
     *("printed", "photographs", "source_draws", "sources", "moved", "started", "on_digits", "nearest"),
+    *("with_statistics", "untrained"),
 )
 
 THERE = settings.taken(CHAPTER, TAKEN)
 
 SOURCES = ("printed digits", "printed letters", "photographs")
 WAYS = {"frozen": (4, True), "trained along": (4, False)}
-TRAINED = tuple(product((0.001, 0.003, 0.01, 0.03, 0.1), (30, 100, 300)))
-LOWER = tuple(product((0.0003, 0.001, 0.003, 0.01, 0.03), (30, 100, 300)))
+TRAINED = tuple(product((0.001, 0.003, 0.01, 0.03, 0.1), (10, 30, 100, 300)))
+LOWER = tuple(product((0.0003, 0.001, 0.003, 0.01, 0.03), (10, 30, 100, 300)))
+HIGHER = tuple(product((0.003, 0.01, 0.03, 0.1, 0.3), (10, 30, 100, 300)))
 LONGER = (*product((0.0003, 0.001, 0.003, 0.01), (30, 100, 300)), *product((0.0003, 0.001, 0.003), (1000,)))
 STRENGTHS = (0.0001, 0.001, 0.01, 0.1, 1.0)
 
@@ -46,9 +48,11 @@ GRID: dict[str, Sequence[tuple[Any, ...]]] = {
     "emoji: ImageNet": [(C,) for C in STRENGTHS],
     "emoji: pixels": [(C,) for C in STRENGTHS],
     "emoji: Twitter": LONGER,
+    "emoji: Twitter, probe": [(C,) for C in STRENGTHS],
     "emoji: from scratch": LONGER,
     "from scratch": TRAINED,
     **{f"{source}, {way}": TRAINED for source, way in product(SOURCES, WAYS)},
+    "random weights, frozen": HIGHER,
     "printed digits, whole": LOWER,
     "nearest neighbor": [("cosine",), ("euclidean",)],
 }
@@ -68,6 +72,8 @@ def key(result: dict[str, Any]) -> tuple[str, tuple[Any, ...]]:
 @cache
 def networks(source: str, seeds: int) -> tuple[list[Any], Any]:
     """Those of a source, and their accuracy on its own task."""
+    if source == "random weights":
+        return THERE["untrained"](FIRST_SEED, seeds), None
     made: tuple[list[Any], Any] = THERE["sources"](source, FIRST_SEED, seeds)
     return made
 
@@ -83,7 +89,7 @@ def twitter(seeds: int) -> list[Any]:
 def draws(what: str, seeds: int) -> list[dict[str, kd.Dataset]]:
     """Those of the target: emoji as features or as pixels, or digits."""
     if what == "digits":
-        return list(THERE["digit_draws"](1, FIRST_SEED, seeds))
+        return list(THERE["digit_draws"](1, FIRST_SEED, seeds, tuning=True))
     seen = what == "features"
     data = kd.data.emoji("noto", size=72 if seen else 24)
     data = THERE["described"](data) if seen else data
@@ -110,6 +116,10 @@ def _on_emoji(method: str, setting: tuple[Any, ...], seeds: int) -> kd.Estimate:
         described = "features" if method == "ImageNet" else "pixels"
         probe: kd.Estimate = THERE["probed"](method, draws(described, seeds), *setting)
         return probe
+    if method == "Twitter, probe":
+        inputs = THERE["standardized"](draws("pixels", seeds))
+        on_features: kd.Estimate = THERE["probed_networks"](method, twitter(seeds), inputs, *setting)
+        return on_features
     if method == "Twitter":
         models = THERE["with_new_heads"](twitter(seeds), 15, FIRST_SEED)
     else:
