@@ -3,9 +3,10 @@
 python -m benchmarks.what_transfers [--seeds 10]
 
 The draws, the networks of the sources and their trainings are other ones than those that the chapter reports, made by
-its own code. Each start, with its blocks frozen or trained along, gets a rate and a number of steps of its own. Each
-result goes to ``results/settings/what_transfers.json`` as soon as it is there, and the command, run again, goes on from
-it; results of another number of draws are measured anew. A test holds the chapter to the best of them.
+its own code; the digits are others, too. Each start, with its blocks frozen or trained along, gets a rate and a number
+of steps of its own. Each result goes to ``results/settings/what_transfers.json`` as soon as it is there, and the
+command, run again, goes on from it; results of another number of draws are measured anew. A test holds the chapter to
+the best of them.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ FIRST_SEED = 100
 TIE = 0.01
 CHAPTER = ROOT / "chapters" / "transfer" / "what_transfers.ipynb"
 TAKEN = (
-    *("at_96_pixels", "described", "other_kinds", "emoji_draws", "standardized", "probed", "probed_networks", "trained"),
-    *("estimate", "emoji_network", "fresh_networks", "from_twitter", "with_new_heads", "block", "network", "digit_draws"),
-    *("printed", "photographs", "source_draws", "sources", "moved", "started", "on_digits", "nearest"),
-    *("with_statistics", "untrained"),
+    *("at_96_pixels", "described", "other_kinds", "emoji_draws", "standardized", "probed", "probed_networks"),
+    *("trained", "estimate", "emoji_network", "fresh_networks", "from_twitter", "with_new_heads", "block", "network"),
+    *("digit_draws", "printed", "photographs", "source_draws", "sources", "with_statistics", "untrained", "moved"),
+    *("started", "on_digits", "nearest"),
 )
 
 THERE = settings.taken(CHAPTER, TAKEN)
