@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import json
 import re
+from statistics import mean
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from benchmarks import (
     settings,
     small_data,
     soft_targets,
+    what_transfers,
 )
 from tools import notebooks
 from tools.notebooks import ROOT
@@ -30,7 +32,9 @@ CODE = "\n".join(cell.source for cell in CHAPTER.cells if cell.cell_type == "cod
 PROSE = "\n".join(cell.source for cell in CHAPTER.cells if cell.cell_type == "markdown")
 
 
-@pytest.mark.parametrize("script", [soft_targets, alignment, pruning, few_shot, feature_extraction, small_data])
+@pytest.mark.parametrize(
+    "script", [soft_targets, alignment, pruning, few_shot, feature_extraction, small_data, what_transfers]
+)
 def test_the_settings_were_chosen_by_the_code_of_the_chapter(script):
     """Each name is a function of the chapter, once."""
     cells = notebooks.read(script.CHAPTER).cells
@@ -361,3 +365,34 @@ def test_no_setting_of_small_data_was_decided_at_the_edge_of_its_ladder(few):
             assert steps != edges["steps"][1], (name, labels)
     for (name, remedy), (*_, strength, _, _) in small_data.strengths(few[0]).items():
         assert strength != edges.get(remedy, (0, None))[1], (name, remedy)
+
+
+MOVED = notebooks.read(what_transfers.CHAPTER)
+MOVED_CODE = "\n".join(cell.source for cell in MOVED.cells if cell.cell_type == "code")
+MOVED_RESULTS = settings.read(ROOT / what_transfers.RESULTS)
+
+
+def test_the_table_of_what_transfers_is_the_record():
+    prose = "\n".join(cell.source for cell in MOVED.cells if cell.cell_type == "markdown")
+    assert what_transfers.table(MOVED_RESULTS) in prose
+    assert [what_transfers.key(one) for one in MOVED_RESULTS] == what_transfers.grid()
+    assert {len(one["accuracies"]) for one in MOVED_RESULTS} == {10}
+
+
+def test_the_chapter_on_what_transfers_uses_the_best_settings():
+    best = {name: tuple(one["setting"]) for name, one in what_transfers.best(MOVED_RESULTS).items()}
+    (stated,) = re.findall(r"SETTINGS = (\{.+?\})", MOVED_CODE, re.DOTALL)
+    assert ast.literal_eval(stated) == best
+    used = set(re.findall(r'SETTINGS\[f?"(.+?)"\]', MOVED_CODE))
+    assert used >= {"emoji: {name}", "{name}, frozen", "{name}, trained along", "printed digits, whole", "from scratch"}
+
+
+def test_what_transfers_was_not_decided_at_the_edge_of_a_grid():
+    """The means of the best rate lie above those of the lowest and of the highest rate that were tried."""
+    known = {what_transfers.key(one): mean(one["accuracies"]) for one in MOVED_RESULTS}
+    for name, several in what_transfers.GRID.items():
+        if name == "nearest neighbor":
+            continue
+        dial = sorted({one[0] for one in several})
+        highest = {value: max(known[name, one] for one in several if one[0] == value) for value in dial}
+        assert max(highest, key=highest.__getitem__) not in (dial[0], dial[-1]), name

@@ -5,7 +5,7 @@ from kdutils.evidence.claims import CLAIM_MIMETYPE
 from tools import notebooks, sizes
 
 OVER = {
-    "chapters/transfer/what_transfers": {"words", "lines", "longest", "claims", "seconds", "mebibytes"},
+    "chapters/transfer/what_transfers": {"seconds"},
     "chapters/transfer/fine_tuning": {"words", "lines", "longest", "claims", "seconds"},
     "chapters/transfer/small_data": {"seconds"},
 }
