@@ -29,7 +29,10 @@ from tools.notebooks import ROOT
 RESULTS = Path("results/settings/fine_tuning.json")
 DEPTH = Path("results/fine_tuning/depth.json")
 CHAPTER = ROOT / "chapters" / "transfer" / "fine_tuning.ipynb"
-TAKEN = ("as_layers", "cut", "draw", "batches", "fine_tune")
+TAKEN = (
+    *("as_layers", "cut", "draw", "batches", "fine_tune"),
+    *("handwriting", "trained", "reader", "everything", "low_rank", "biases", "head_only", "forgotten", "outcome"),
+)
 THERE = settings.taken(CHAPTER, TAKEN)
 
 TUNED_ON = (100, 101)
@@ -115,10 +118,9 @@ def measured(run: Run, seeds: Iterable[int]) -> dict[str, Any]:
 def tuned() -> list[Run]:
     """What is tried on the draws that are not reported."""
     partial = product(("last 5 blocks", "last 2 blocks"), RATES, ("frozen", "train"), (5, 20))
-    tried: list[Run] = [
-        ("noto", depth, 96, labels, rate, STEPS[labels], how) for depth, rate, how, labels in partial
-    ]
-    return tried + [("noto", "all layers", 96, 5, rate, STEPS[5], "frozen") for rate in RATES]
+    tried: list[Run] = [("noto", depth, 96, labels, rate, STEPS[labels], how) for depth, rate, how, labels in partial]
+    tried += [("noto", "last 5 blocks", 96, 5, 0.01, STEPS[5], "train")]
+    return tried + [("noto", "all layers", 96, 5, rate, STEPS[5], "frozen") for rate in (0.0001, *RATES)]
 
 
 RATE = {"last 2 blocks": 0.001, "last 5 blocks": 0.001, "all layers": 0.0003}
@@ -134,7 +136,134 @@ def _plain(vendor: str, depth: str, size: int, labels: int, passes: int = 1) -> 
 
 def reported() -> list[tuple[Run, int]]:
     """What is reported, and over how many draws."""
-    runs = [(_plain("noto", depth, 96, labels), SEEDS) for depth in (PROBE, *DEPTHS) for labels in COUNTS]
+    part = [depth for depth in (PROBE, *DEPTHS) if depth != "all layers"]
+    runs = [(_plain("noto", depth, 96, labels), SEEDS) for depth in part for labels in COUNTS]
     runs += [(_plain("twemoji", depth, 96, 20), SEEDS) for depth in (PROBE, "last 5 blocks")]
+    runs += [(_plain("noto", depth, 224, 20), 3) for depth in (PROBE, "last 5 blocks")]
+    runs += [(_plain("noto", "all layers", 96, labels), SEEDS) for labels in (5, 20)]
     runs += [(_plain("noto", "last 5 blocks", 96, 20, 3), SEEDS)]
-    return runs + [(_plain("noto", depth, 224, 20), 3) for depth in (PROBE, "last 5 blocks")]
+    return runs + [(_plain("noto", "all layers", 96, labels), SEEDS) for labels in (1, 10)]
+
+
+WAYS = {"all layers": "everything", "LoRA": "low_rank", "biases": "biases"}
+HAND_RATES = (0.0003, 0.001, 0.003, 0.01, 0.03)
+STATISTICS = {"frozen": "source", "train": "moving"}
+HAND_STEPS, MORE_STEPS, MORE_RATE, HAND_FIRST = 80, 320, 0.003, 100
+HandRun = tuple[str, str, float, int]
+
+
+def on_handwriting() -> list[HandRun]:
+    """What is tried from print to handwriting: the trained part, the statistics, the rate, and the steps."""
+    tried = [(*one, HAND_STEPS) for one in product(WAYS, STATISTICS, HAND_RATES)]
+    return tried + [(way, "train", MORE_RATE, MORE_STEPS) for way in WAYS]
+
+
+def hand_key(result: dict[str, Any]) -> HandRun:
+    """The run of a result."""
+    return result["way"], result["statistics"], result["rate"], result["steps"]
+
+
+def hand(run: HandRun) -> dict[str, Any]:
+    """Accuracies and forgetting of one run, over five draws."""
+    if "sources" not in THERE:
+        settings.assigned(CHAPTER, ("soft", "letters", "options", "unseen", "digits", "sources", "before"), THERE)
+    way, statistics, rate, steps = run
+    right, points = THERE["outcome"](THERE[WAYS[way]], statistics, rate, steps, seeds=SEEDS, first=HAND_FIRST)
+    about = {"way": way, "statistics": statistics, "rate": rate, "steps": steps}
+    return {**about, "accuracies": right, "forgetting": points}
+
+
+def literal(results: Iterable[dict[str, Any]]) -> str:
+    """The accuracies of the figure, as its cell states them."""
+    known = {key(one): one["accuracies"] for one in results}
+    lines = []
+    for depth in (PROBE, *DEPTHS):
+        lines.append(f'    "{depth}": {{')
+        for labels in COUNTS:
+            if values := known.get(_plain("noto", depth, 96, labels)):
+                lines.append(f"        {labels}: [{', '.join(f'{value:.4f}' for value in values)}],")
+        lines.append("    },")
+    return "\n".join(lines)
+
+
+def table(results: Iterable[dict[str, Any]]) -> str:
+    """What is reported besides the figure, as the chapter shows it."""
+    known = {key(one): one["accuracies"] for one in results}
+    rows = {
+        "Google's drawings, 96 pixels": ("noto", 96, 1),
+        "the same, three times the steps": ("noto", 96, 3),
+        "Twitter's drawings, 96 pixels": ("twemoji", 96, 1),
+        "Google's drawings, 224 pixels": ("noto", 224, 1),
+    }
+    lines = ["| 20 labels per class | draws | probe | last 5 blocks | difference |", "| --- | --- | --- | --- | --- |"]
+    for name, (vendor, size, passes) in rows.items():
+        alone = kd.Estimate(tuple(known[_plain(vendor, PROBE, size, 20)]), PROBE, "accuracy")
+        tuned = kd.Estimate(tuple(known[_plain(vendor, "last 5 blocks", size, 20, passes)]), "tuned", "accuracy")
+        gain = tuned - alone
+        shown = f"{100 * gain.mean:+.1f} [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]".replace("-", "−")
+        cells = f"{len(alone.values)} | {100 * alone.mean:.1f} % | {100 * tuned.mean:.1f} % | {shown}"
+        lines.append(f"| {name} | {cells} |")
+    return "\n".join(lines)
+
+
+def chosen(results: Iterable[dict[str, Any]]) -> dict[str, tuple[float, str]]:
+    """For each depth the rate and the statistics with the highest mean over the numbers of labels that were tried."""
+    found: dict[str, dict[tuple[float, str], list[float]]] = {depth: {} for depth in DEPTHS}
+    for one in results:
+        if "depth" in one and one["rate"] < 0.01:
+            found[one["depth"]].setdefault((one["rate"], one["statistics"]), []).append(mean(one["accuracies"]))
+    return {depth: max(tried, key=lambda one, of=tried: mean(of[one])) for depth, tried in found.items()}  # type: ignore[misc]
+
+
+def rates(results: Iterable[dict[str, Any]]) -> str:
+    """Accuracy on digits and forgetting of letters by rate, as the chapter shows them."""
+    known = {hand_key(one): one for one in results if "way" in one}
+    heads = " | ".join(f"{rate:g}" for rate in HAND_RATES)
+    lines = [f"| trained, statistics | {heads} |", "| --- |" + " --- |" * len(HAND_RATES)]
+    for way, how in product(WAYS, STATISTICS):
+        found = [known[way, how, rate, HAND_STEPS] for rate in HAND_RATES]
+        cells = " | ".join(f"{100 * mean(one['accuracies']):.1f} % / {mean(one['forgetting']):.0f}" for one in found)
+        lines.append(f"| {way}, {STATISTICS[how]} | {cells} |")
+    return "\n".join(lines)
+
+
+def statistics_table(results: Iterable[dict[str, Any]]) -> str:
+    """What fixed and moving statistics give on emoji, as the chapter shows it."""
+    known = {key(one): mean(one["accuracies"]) for one in results if "depth" in one}
+    shown = (*RATES, 0.01)
+    heads = " | ".join(f"{rate:g}" for rate in shown)
+    lines = [f"| statistics | {heads} |", "| --- |" + " --- |" * len(shown)]
+    for how, name in STATISTICS.items():
+        tried = [known.get(("noto", "last 5 blocks", 96, 5, rate, STEPS[5], how)) for rate in shown]
+        lines.append(f"| {name} | {' | '.join('–' if one is None else f'{100 * one:.0f} %' for one in tried)} |")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure what is missing, and print the tables."""
+    parser = argparse.ArgumentParser(description="How much to fine-tune, at how many labels.")
+    parser.add_argument("--only", choices=["tuning", "depth", "handwriting"])
+    only = parser.parse_args(arguments).only
+    grid: list[tuple[Any, ...]] = [*tuned(), *on_handwriting()]
+
+    def either(result: dict[str, Any]) -> tuple[Any, ...]:
+        return key(result) if "depth" in result else hand_key(result)
+
+    if only != "depth":
+        part = {"tuning": tuned(), "handwriting": on_handwriting()}.get(only or "", grid)
+        there = {either(one) for one in settings.read(ROOT / RESULTS)}
+        wanted = [one for one in grid if one in there or one in part]
+        tried = settings.completed(
+            ROOT / RESULTS, wanted, either, lambda one: measured(one, TUNED_ON) if len(one) == 7 else hand(one)
+        )
+        if len(tried) == len(grid):
+            print(rates(tried), statistics_table(tried), chosen(tried), sep="\n\n")
+    if only in ("depth", None):
+        count = dict(reported())
+        found = settings.completed(ROOT / DEPTH, list(count), key, lambda one: measured(one, range(count[one])))
+        print(table(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

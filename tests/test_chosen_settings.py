@@ -6,7 +6,16 @@ import re
 import pytest
 
 import kdutils as kd
-from benchmarks import alignment, alignment_pairs, feature_extraction, few_shot, pruning, settings, soft_targets
+from benchmarks import (
+    alignment,
+    alignment_pairs,
+    feature_extraction,
+    few_shot,
+    fine_tuning,
+    pruning,
+    settings,
+    soft_targets,
+)
 from tools import notebooks
 from tools.notebooks import ROOT
 
@@ -15,7 +24,7 @@ CODE = "\n".join(cell.source for cell in CHAPTER.cells if cell.cell_type == "cod
 PROSE = "\n".join(cell.source for cell in CHAPTER.cells if cell.cell_type == "markdown")
 
 
-@pytest.mark.parametrize("script", [soft_targets, alignment, pruning, few_shot, feature_extraction])
+@pytest.mark.parametrize("script", [soft_targets, alignment, pruning, few_shot, feature_extraction, fine_tuning])
 def test_the_settings_were_chosen_by_the_code_of_the_chapter(script):
     """Each name is a function of the chapter, once."""
     cells = notebooks.read(script.CHAPTER).cells
@@ -200,3 +209,31 @@ def test_handwriting_is_read_from_the_layer_that_is_best_on_other_draws():
     layer = feature_extraction.for_handwriting(EXTRACTED_RESULTS)
     assert f'"ImageNet, block 10": photographs["{layer}"]' in EXTRACTED_CODE
     assert layer == "body._blocks.10"
+
+
+TUNED = notebooks.read(fine_tuning.CHAPTER)
+TUNED_CODE = "\n".join(cell.source for cell in TUNED.cells if cell.cell_type == "code")
+TUNED_PROSE = "\n".join(cell.source for cell in TUNED.cells if cell.cell_type == "markdown")
+TUNED_RESULTS = settings.read(ROOT / fine_tuning.RESULTS)
+TUNED_DEPTH = settings.read(ROOT / fine_tuning.DEPTH)
+
+
+def test_the_figure_and_tables_of_fine_tuning_are_the_record():
+    assert fine_tuning.literal(TUNED_DEPTH) in TUNED_CODE
+    assert fine_tuning.table(TUNED_DEPTH) in TUNED_PROSE
+    assert fine_tuning.rates(TUNED_RESULTS) in TUNED_PROSE
+    assert fine_tuning.statistics_table(TUNED_RESULTS) in TUNED_PROSE
+
+
+def test_the_record_of_fine_tuning_is_complete():
+    tried = [fine_tuning.key(one) if "depth" in one else fine_tuning.hand_key(one) for one in TUNED_RESULTS]
+    assert tried == [*fine_tuning.tuned(), *fine_tuning.on_handwriting()]
+    reported = dict(fine_tuning.reported())
+    assert {fine_tuning.key(one): len(one["accuracies"]) for one in TUNED_DEPTH} == reported
+
+
+def test_what_is_reported_of_fine_tuning_was_trained_with_the_best_settings():
+    for depth, (rate, statistics) in fine_tuning.chosen(TUNED_RESULTS).items():
+        assert (rate, statistics) == (fine_tuning.RATE[depth], "frozen"), depth
+    assert "fine_tune(upper, known, rate=0.001, steps=40)" in TUNED_CODE
+    assert fine_tuning.RATE["last 2 blocks"] == 0.001 and fine_tuning.STEPS[5] == 40
