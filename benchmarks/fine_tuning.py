@@ -178,6 +178,8 @@ def literal(results: Iterable[dict[str, Any]]) -> str:
     known = {key(one): one["accuracies"] for one in results}
     lines = []
     for depth in (PROBE, *DEPTHS):
+        if not any(_plain("noto", depth, 96, labels) in known for labels in COUNTS):
+            continue
         lines.append(f'    "{depth}": {{')
         for labels in COUNTS:
             if values := known.get(_plain("noto", depth, 96, labels)):
@@ -197,6 +199,8 @@ def table(results: Iterable[dict[str, Any]]) -> str:
     }
     lines = ["| 20 labels per class | draws | probe | last 5 blocks | difference |", "| --- | --- | --- | --- | --- |"]
     for name, (vendor, size, passes) in rows.items():
+        if _plain(vendor, "last 5 blocks", size, 20, passes) not in known:
+            continue
         alone = kd.Estimate(tuple(known[_plain(vendor, PROBE, size, 20)]), PROBE, "accuracy")
         tuned = kd.Estimate(tuple(known[_plain(vendor, "last 5 blocks", size, 20, passes)]), "tuned", "accuracy")
         gain = tuned - alone
@@ -222,7 +226,7 @@ def rates(results: Iterable[dict[str, Any]]) -> str:
     lines = [f"| trained, statistics | {heads} |", "| --- |" + " --- |" * len(HAND_RATES)]
     for way, how in product(WAYS, STATISTICS):
         found = [known[way, how, rate, HAND_STEPS] for rate in HAND_RATES]
-        cells = " | ".join(f"{100 * mean(one['accuracies']):.1f} % / {mean(one['forgetting']):.0f}" for one in found)
+        cells = " | ".join(f"{100 * mean(one['accuracies']):.1f} % / {round(mean(one['forgetting']))}" for one in found)
         lines.append(f"| {way}, {STATISTICS[how]} | {cells} |")
     return "\n".join(lines)
 

@@ -236,4 +236,41 @@ def test_what_is_reported_of_fine_tuning_was_trained_with_the_best_settings():
     for depth, (rate, statistics) in fine_tuning.chosen(TUNED_RESULTS).items():
         assert (rate, statistics) == (fine_tuning.RATE[depth], "frozen"), depth
     assert "fine_tune(upper, known, rate=0.001, steps=40)" in TUNED_CODE
-    assert fine_tuning.RATE["last 2 blocks"] == 0.001 and fine_tuning.STEPS[5] == 40
+    assert fine_tuning.RATE["last 2 blocks"] == 0.001
+    assert fine_tuning.STEPS[5] == 40
+
+
+def test_what_the_text_says_of_the_rates_is_in_the_record():
+    known = {fine_tuning.hand_key(one): one for one in TUNED_RESULTS if "way" in one}
+
+    def means(way, statistics, rate, steps=80):
+        one = known[way, statistics, rate, steps]
+        return 100 * fine_tuning.mean(one["accuracies"]), fine_tuning.mean(one["forgetting"])
+
+    def best(way):
+        return max(fine_tuning.HAND_RATES, key=lambda rate: means(way, "train", rate))
+
+    assert (best("all layers"), best("LoRA")) == (0.001, 0.01)
+    pairs = zip(means("all layers", "train", 0.001), means("LoRA", "train", 0.01), strict=True)
+    assert all(abs(one - other) < 1.1 for one, other in pairs), "about a point"
+    for way in fine_tuning.WAYS:
+        assert means(way, "train", 0.003, 320)[0] - means(way, "train", 0.003)[0] < 2
+    assert 4 < means("all layers", "train", 0.001)[0] - means("biases", "frozen", 0.01)[0] < 6
+
+
+def test_no_trained_part_is_ahead_of_the_probe():
+    known = {fine_tuning.key(one): kd.Estimate(tuple(one["accuracies"])) for one in TUNED_DEPTH}
+    for (vendor, depth, size, labels, _, steps, _), tuned in known.items():
+        if depth != fine_tuning.PROBE and (vendor, size) == ("noto", 96):
+            assert (tuned - known[vendor, fine_tuning.PROBE, size, labels, 0.0, 0, "frozen"]).low < 0, (
+                depth,
+                labels,
+                steps,
+            )
+
+
+def test_what_the_text_says_of_all_layers_is_in_the_record():
+    tried = {fine_tuning.key(one): one["accuracies"] for one in TUNED_RESULTS if "depth" in one}
+    for depth in ("all layers", "last 5 blocks"):
+        values = tried["noto", depth, 96, 5, fine_tuning.RATE[depth], fine_tuning.STEPS[5], "frozen"]
+        assert f"reached {100 * fine_tuning.mean(values):.1f} % at" in " ".join(TUNED_PROSE.split())
