@@ -40,6 +40,8 @@ SEEDS = 5
 COUNTS = (1, 5, 10, 20)
 STEPS = {1: 20, 5: 40, 10: 50, 20: 60}
 """Of at most 30 pictures, by the labels of each class."""
+LONGER = 3
+"""How many times as many steps are tried as well."""
 DEPTHS = {"last 2 blocks": 2, "last 5 blocks": 5, "all layers": 16}
 RATES = (0.0003, 0.001, 0.003)
 PROBE = "probe"
@@ -120,24 +122,39 @@ def tuned() -> list[Run]:
     partial = product(("last 5 blocks", "last 2 blocks"), RATES, ("frozen", "train"), (5, 20))
     tried: list[Run] = [("noto", depth, 96, labels, rate, STEPS[labels], how) for depth, rate, how, labels in partial]
     tried += [("noto", "last 5 blocks", 96, 5, 0.01, STEPS[5], "train")]
-    return tried + [("noto", "all layers", 96, 5, rate, STEPS[5], "frozen") for rate in (0.0001, *RATES)]
+    tried += [("noto", "all layers", 96, 5, rate, STEPS[5], "frozen") for rate in (0.0001, *RATES)]
+    longer = product(("last 5 blocks", "last 2 blocks"), RATES[:2], (5, 20))
+    return tried + [
+        ("noto", depth, 96, labels, rate, LONGER * STEPS[labels], "frozen") for depth, rate, labels in longer
+    ]
 
 
 RATE = {"last 2 blocks": 0.001, "last 5 blocks": 0.001, "all layers": 0.0003}
 """The best on average over five and twenty labels, both with frozen statistics; of all layers, over five."""
+LONGER_RATE = {"last 5 blocks": 0.001, "last 2 blocks": 0.001}
+"""The same with more steps."""
 
 
 def _plain(vendor: str, depth: str, size: int, labels: int, passes: int = 1) -> Run:
     """A run with what was chosen."""
     if depth == PROBE:
         return vendor, depth, size, labels, 0.0, 0, "frozen"
-    return vendor, depth, size, labels, RATE[depth], passes * STEPS[labels], "frozen"
+    rate = (RATE if passes == 1 else LONGER_RATE)[depth]
+    return vendor, depth, size, labels, rate, passes * STEPS[labels], "frozen"
+
+
+def _series() -> dict[str, list[Run]]:
+    """The runs of each curve of the figure."""
+    counts = dict.fromkeys((PROBE, *RATE), COUNTS) | {"all layers": (5, 20)}
+    curves = {depth: [_plain("noto", depth, 96, labels) for labels in counts[depth]] for depth in counts}
+    longer = {"last 5 blocks, longer": [_plain("noto", "last 5 blocks", 96, labels, LONGER) for labels in (5, 20)]}
+    everything = {"all layers": curves.pop("all layers")}
+    return {**curves, **longer, **everything}
 
 
 def reported() -> list[tuple[Run, int]]:
     """What is reported, and over how many draws."""
-    part = [depth for depth in (PROBE, *DEPTHS) if depth != "all layers"]
-    runs = [(_plain("noto", depth, 96, labels), SEEDS) for depth in part for labels in COUNTS]
+    runs = [(run, SEEDS) for curve in _series().values() for run in curve]
     runs += [(_plain("twemoji", depth, 96, 20), SEEDS) for depth in (PROBE, "last 5 blocks")]
     return runs + [(_plain("noto", depth, 224, 20), 3) for depth in (PROBE, "last 5 blocks")]
 
@@ -174,13 +191,10 @@ def literal(results: Iterable[dict[str, Any]]) -> str:
     """The accuracies of the figure, as its cell states them."""
     known = {key(one): one["accuracies"] for one in results}
     lines = []
-    for depth in (PROBE, *DEPTHS):
-        if not any(_plain("noto", depth, 96, labels) in known for labels in COUNTS):
-            continue
-        lines.append(f'    "{depth}": {{')
-        for labels in COUNTS:
-            if values := known.get(_plain("noto", depth, 96, labels)):
-                lines.append(f"        {labels}: [{', '.join(f'{value:.4f}' for value in values)}],")
+    for name, curve in _series().items():
+        lines.append(f'    "{name}": {{')
+        for run in curve:
+            lines.append(f"        {run[3]}: [{', '.join(f'{value:.4f}' for value in known[run])}],")
         lines.append("    },")
     return "\n".join(lines)
 
@@ -189,14 +203,13 @@ def table(results: Iterable[dict[str, Any]]) -> str:
     """What is reported besides the figure, as the chapter shows it."""
     known = {key(one): one["accuracies"] for one in results}
     rows = {
+        "Google's drawings, 96 pixels, three times the steps": ("noto", 96, LONGER),
         "Google's drawings, 96 pixels": ("noto", 96, 1),
         "Twitter's drawings, 96 pixels": ("twemoji", 96, 1),
         "Google's drawings, 224 pixels": ("noto", 224, 1),
     }
     lines = ["| 20 labels per class | draws | probe | last 5 blocks | difference |", "| --- | --- | --- | --- | --- |"]
     for name, (vendor, size, passes) in rows.items():
-        if _plain(vendor, "last 5 blocks", size, 20, passes) not in known:
-            continue
         alone = kd.Estimate(tuple(known[_plain(vendor, PROBE, size, 20)]), PROBE, "accuracy")
         tuned = kd.Estimate(tuple(known[_plain(vendor, "last 5 blocks", size, 20, passes)]), "tuned", "accuracy")
         gain = tuned - alone
@@ -206,12 +219,13 @@ def table(results: Iterable[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def chosen(results: Iterable[dict[str, Any]]) -> dict[str, tuple[float, str]]:
+def chosen(results: Iterable[dict[str, Any]], passes: int = 1) -> dict[str, tuple[float, str]]:
     """For each depth the rate and the statistics with the highest mean over the numbers of labels that were tried."""
-    found: dict[str, dict[tuple[float, str], list[float]]] = {depth: {} for depth in DEPTHS}
+    found: dict[str, dict[tuple[float, str], list[float]]] = {}
     for one in results:
-        if "depth" in one and one["rate"] < 0.01:
-            found[one["depth"]].setdefault((one["rate"], one["statistics"]), []).append(mean(one["accuracies"]))
+        if "depth" in one and one["rate"] < 0.01 and one["steps"] == passes * STEPS[one["labels"]]:
+            tried = found.setdefault(one["depth"], {})
+            tried.setdefault((one["rate"], one["statistics"]), []).append(mean(one["accuracies"]))
     return {depth: max(tried, key=lambda one, of=tried: mean(of[one])) for depth, tried in found.items()}  # type: ignore[misc]
 
 
@@ -257,7 +271,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ROOT / RESULTS, wanted, either, lambda one: measured(one, TUNED_ON) if len(one) == 7 else hand(one)
         )
         if len(tried) == len(grid):
-            print(rates(tried), statistics_table(tried), chosen(tried), sep="\n\n")
+            print(rates(tried), statistics_table(tried), chosen(tried), chosen(tried, LONGER), sep="\n\n")
     if only in ("depth", None):
         count = dict(reported())
         found = settings.completed(ROOT / DEPTH, list(count), key, lambda one: measured(one, range(count[one])))
