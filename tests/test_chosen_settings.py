@@ -238,6 +238,8 @@ def test_what_is_reported_of_fine_tuning_was_trained_with_the_best_settings():
     assert "fine_tune(upper, known, rate=0.001, steps=40)" in TUNED_CODE
     assert fine_tuning.RATE["last 2 blocks"] == 0.001
     assert fine_tuning.STEPS[5] == 40
+    for depth, (rate, _) in fine_tuning.chosen(TUNED_RESULTS, fine_tuning.LONGER).items():
+        assert rate == fine_tuning.LONGER_RATE[depth], depth
 
 
 def test_what_the_text_says_of_the_rates_is_in_the_record():
@@ -256,21 +258,33 @@ def test_what_the_text_says_of_the_rates_is_in_the_record():
     for way in fine_tuning.WAYS:
         assert means(way, "train", 0.003, 320)[0] - means(way, "train", 0.003)[0] < 2
     assert 4 < means("all layers", "train", 0.001)[0] - means("biases", "frozen", 0.01)[0] < 6
+    assert abs(means("biases", "frozen", 0.01)[0] - means("biases", "frozen", 0.03)[0]) < 0.2, "about the same"
+    low, all_layers = known["LoRA", "train", 0.003, 80], known["all layers", "train", 0.0003, 80]
+    assert round(fine_tuning.mean(low["forgetting"])) == round(fine_tuning.mean(all_layers["forgetting"])) == 24
+    gain = kd.Estimate(tuple(low["accuracies"])) - kd.Estimate(tuple(all_layers["accuracies"]))
+    text = f"a difference of {100 * gain.mean:.1f} points ({100 * gain.low:.1f} to {100 * gain.high:.1f})"
+    assert text.replace("-", "−") in " ".join(TUNED_PROSE.split())
 
 
-def test_no_trained_part_is_ahead_of_the_probe():
-    known = {fine_tuning.key(one): kd.Estimate(tuple(one["accuracies"])) for one in TUNED_DEPTH}
-    for (vendor, depth, size, labels, _, steps, _), tuned in known.items():
-        if depth != fine_tuning.PROBE and (vendor, size) == ("noto", 96):
-            assert (tuned - known[vendor, fine_tuning.PROBE, size, labels, 0.0, 0, "frozen"]).low < 0, (
-                depth,
-                labels,
-                steps,
-            )
-
-
-def test_what_the_text_says_of_all_layers_is_in_the_record():
+def test_what_the_text_says_of_more_steps_is_in_the_record():
     tried = {fine_tuning.key(one): one["accuracies"] for one in TUNED_RESULTS if "depth" in one}
-    for depth in ("all layers", "last 5 blocks"):
-        values = tried["noto", depth, 96, 5, fine_tuning.RATE[depth], fine_tuning.STEPS[5], "frozen"]
-        assert f"reached {100 * fine_tuning.mean(values):.1f} % at" in " ".join(TUNED_PROSE.split())
+
+    def shown(depth, labels, passes):
+        rate = (fine_tuning.RATE if passes == 1 else fine_tuning.LONGER_RATE)[depth]
+        values = tried["noto", depth, 96, labels, rate, passes * fine_tuning.STEPS[labels], "frozen"]
+        return f"{100 * fine_tuning.mean(values):.1f} %"
+
+    for depth in fine_tuning.LONGER_RATE:
+        for labels in (5, 20):
+            text = f"from {shown(depth, labels, 1)} to {shown(depth, labels, fine_tuning.LONGER)}"
+            assert text in " ".join(TUNED_PROSE.split())
+
+
+def test_no_trained_part_is_told_apart_from_the_probe():
+    known = {fine_tuning.key(one): kd.Estimate(tuple(one["accuracies"])) for one in TUNED_DEPTH}
+    trained = [one for one in known if one[1] != fine_tuning.PROBE]
+    assert len(trained) == len(known) - 6
+    for vendor, depth, size, labels, *rest in trained:
+        probe = known[vendor, fine_tuning.PROBE, size, labels, 0.0, 0, "frozen"]
+        gain = known[vendor, depth, size, labels, *rest] - probe
+        assert gain.low < 0 < gain.high, (vendor, depth, size, labels, rest)
