@@ -236,7 +236,12 @@ def rates(results: Iterable[dict[str, Any]]) -> str:
     lines = [f"| trained, statistics | {heads} |", "| --- |" + " --- |" * len(HAND_RATES)]
     for way, how in product(WAYS, STATISTICS):
         found = [known[way, how, rate, HAND_STEPS] for rate in HAND_RATES]
-        cells = " | ".join(f"{100 * mean(one['accuracies']):.1f} % / {round(mean(one['forgetting']))}" for one in found)
+        shown = [f"{100 * mean(one['accuracies']):.1f} %" for one in found]
+        best = max(range(len(found)), key=lambda place, of=found: mean(of[place]["accuracies"]))  # type: ignore[misc]
+        shown[best] = f"**{shown[best]}**"
+        cells = " | ".join(
+            f"{right} / {round(mean(one['forgetting']))}" for right, one in zip(shown, found, strict=True)
+        )
         lines.append(f"| {way}, {STATISTICS[how]} | {cells} |")
     return "\n".join(lines)
 

@@ -6,7 +6,6 @@ from tools import notebooks, sizes
 
 OVER = {
     "chapters/transfer/what_transfers": {"words", "lines", "longest", "claims", "seconds", "mebibytes"},
-    "chapters/transfer/fine_tuning": {"seconds"},
     "chapters/transfer/small_data": {"words", "lines", "longest", "seconds"},
 }
 """Chapters of the first edition, and what in them is too large.
