@@ -193,9 +193,8 @@ def literal(results: Iterable[dict[str, Any]]) -> str:
     lines = []
     for name, curve in _series().items():
         lines.append(f'    "{name}": {{')
-        for run in curve:
-            lines.append(f"        {run[3]}: [{', '.join(f'{value:.4f}' for value in known[run])}],")
-        lines.append("    },")
+        lines += [f"        {run[3]}: [{', '.join(f'{value:.4f}' for value in known[run])}]," for run in curve]
+        lines[-1] = lines[-1][:-1] + "},"
     return "\n".join(lines)
 
 
