@@ -16,6 +16,7 @@ from benchmarks import (
     feature_extraction,
     few_shot,
     few_shot_scripts,
+    fine_tuning,
     label_efficiency,
     pruning,
     pruning_resnet,
@@ -33,7 +34,8 @@ PROSE = "\n".join(cell.source for cell in CHAPTER.cells if cell.cell_type == "ma
 
 
 @pytest.mark.parametrize(
-    "script", [soft_targets, alignment, pruning, few_shot, feature_extraction, small_data, what_transfers]
+    "script",
+    [soft_targets, alignment, pruning, few_shot, feature_extraction, fine_tuning, small_data, what_transfers],
 )
 def test_the_settings_were_chosen_by_the_code_of_the_chapter(script):
     """Each name is a function of the chapter, once."""
@@ -396,3 +398,101 @@ def test_what_transfers_was_not_decided_at_the_edge_of_a_grid():
         dial = sorted({one[0] for one in several})
         highest = {value: max(known[name, one] for one in several if one[0] == value) for value in dial}
         assert max(highest, key=highest.__getitem__) not in (dial[0], dial[-1]), name
+
+
+TUNED = notebooks.read(fine_tuning.CHAPTER)
+TUNED_CODE = "\n".join(cell.source for cell in TUNED.cells if cell.cell_type == "code")
+TUNED_PROSE = "\n".join(cell.source for cell in TUNED.cells if cell.cell_type == "markdown")
+TUNED_RESULTS = settings.read(ROOT / fine_tuning.RESULTS)
+TUNED_DEPTH = settings.read(ROOT / fine_tuning.DEPTH)
+
+
+def test_the_figure_and_tables_of_fine_tuning_are_the_record():
+    assert fine_tuning.literal(TUNED_DEPTH) in TUNED_CODE
+    assert fine_tuning.table(TUNED_DEPTH) in TUNED_PROSE
+    assert fine_tuning.rates(TUNED_RESULTS) in TUNED_PROSE
+    assert fine_tuning.statistics_table(TUNED_RESULTS) in TUNED_PROSE
+
+
+def test_the_record_of_fine_tuning_is_complete():
+    tried = [fine_tuning.key(one) if "depth" in one else fine_tuning.hand_key(one) for one in TUNED_RESULTS]
+    assert tried == [*fine_tuning.tuned(), *fine_tuning.on_handwriting()]
+    reported = dict(fine_tuning.reported())
+    assert {fine_tuning.key(one): len(one["accuracies"]) for one in TUNED_DEPTH} == reported
+
+
+def test_what_is_reported_of_fine_tuning_was_trained_with_the_best_settings():
+    for depth, (rate, statistics) in fine_tuning.chosen(TUNED_RESULTS).items():
+        assert (rate, statistics) == (fine_tuning.RATE[depth], "frozen"), depth
+    assert "fine_tune(upper, known, rate=0.001, steps=40)" in TUNED_CODE
+    assert fine_tuning.RATE["last 2 blocks"] == 0.001
+    assert fine_tuning.STEPS[5] == 40
+    for depth, (rate, _) in fine_tuning.chosen(TUNED_RESULTS, fine_tuning.LONGER).items():
+        assert rate == fine_tuning.LONGER_RATE[depth], depth
+
+
+def test_the_prediction_begins_from_the_probe_of_the_record():
+    known = {fine_tuning.key(one): one["accuracies"] for one in TUNED_DEPTH}
+    probe = fine_tuning.mean(known["noto", fine_tuning.PROBE, 96, 20, 0.0, 0, "frozen"])
+    assert f"is right on {100 * probe:.0f} % of" in TUNED_PROSE
+
+
+def test_what_the_text_says_of_the_rates_is_in_the_record():
+    known = {fine_tuning.hand_key(one): one for one in TUNED_RESULTS if "way" in one}
+
+    def means(way, statistics, rate, steps=80):
+        one = known[way, statistics, rate, steps]
+        return 100 * fine_tuning.mean(one["accuracies"]), fine_tuning.mean(one["forgetting"])
+
+    def best(way):
+        return max(fine_tuning.HAND_RATES, key=lambda rate: means(way, "train", rate))
+
+    assert (best("all layers"), best("LoRA")) == (0.001, 0.01)
+    pairs = zip(means("all layers", "train", 0.001), means("LoRA", "train", 0.01), strict=True)
+    assert all(abs(one - other) < 1.1 for one, other in pairs), "about a point"
+    for way in fine_tuning.WAYS:
+        assert means(way, "train", 0.003, 320)[0] - means(way, "train", 0.003)[0] < 2
+    assert 4 < means("all layers", "train", 0.001)[0] - means("biases", "frozen", 0.01)[0] < 6
+    assert abs(means("biases", "frozen", 0.01)[0] - means("biases", "frozen", 0.03)[0]) < 0.2, "about the same"
+    low, all_layers = known["LoRA", "train", 0.003, 80], known["all layers", "train", 0.0003, 80]
+    assert round(fine_tuning.mean(low["forgetting"])) == round(fine_tuning.mean(all_layers["forgetting"])) == 24
+    gain = kd.Estimate(tuple(low["accuracies"])) - kd.Estimate(tuple(all_layers["accuracies"]))
+    text = f"a difference of {100 * gain.mean:.1f} points ({100 * gain.low:.1f} to {100 * gain.high:.1f})"
+    assert text.replace("-", "−") in " ".join(TUNED_PROSE.split())
+
+
+def test_what_the_text_says_of_more_steps_is_in_the_record():
+    tried = {fine_tuning.key(one): one["accuracies"] for one in TUNED_RESULTS if "depth" in one}
+
+    def shown(depth, labels, passes):
+        rate = (fine_tuning.RATE if passes == 1 else fine_tuning.LONGER_RATE)[depth]
+        values = tried["noto", depth, 96, labels, rate, passes * fine_tuning.STEPS[labels], "frozen"]
+        return f"{100 * fine_tuning.mean(values):.1f} %"
+
+    for depth in fine_tuning.LONGER_RATE:
+        for labels in (5, 20):
+            text = f"from {shown(depth, labels, 1)} to {shown(depth, labels, fine_tuning.LONGER)}"
+            assert text in " ".join(TUNED_PROSE.split())
+
+
+def test_no_trained_part_is_told_apart_from_the_probe():
+    known = {fine_tuning.key(one): kd.Estimate(tuple(one["accuracies"])) for one in TUNED_DEPTH}
+    trained = [one for one in known if one[1] != fine_tuning.PROBE]
+    assert len(trained) == len(known) - 6
+    for vendor, depth, size, labels, *rest in trained:
+        probe = known[vendor, fine_tuning.PROBE, size, labels, 0.0, 0, "frozen"]
+        gain = known[vendor, depth, size, labels, *rest] - probe
+        assert gain.low < 0 < gain.high, (vendor, depth, size, labels, rest)
+
+
+def test_more_steps_are_not_told_apart_on_the_draws_of_the_figure():
+    known = {fine_tuning.key(one): one["accuracies"] for one in TUNED_DEPTH}
+    tried = {fine_tuning.key(one): one["accuracies"] for one in TUNED_RESULTS if "depth" in one}
+    for labels in (5, 20):
+        fewer, more = (
+            ("noto", "last 5 blocks", 96, labels, 0.001, passes * fine_tuning.STEPS[labels], "frozen")
+            for passes in (1, fine_tuning.LONGER)
+        )
+        gain = kd.Estimate(tuple(known[more])) - kd.Estimate(tuple(known[fewer]))
+        assert gain.low < 0 < gain.high
+        assert gain.mean < fine_tuning.mean(tried[more]) - fine_tuning.mean(tried[fewer])

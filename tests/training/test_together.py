@@ -125,6 +125,14 @@ def test_a_cnn_of_the_book_trains_together_as_alone(both, blobs):
         torch.testing.assert_close(together, alone, atol=2e-4, rtol=1e-3)
 
 
+def test_networks_with_low_rank_updates_train_together_as_alone(both):
+    def updated(seed):
+        return kd.Supervised(kd.transfer.with_lora(plain(), targets="1", rank=2, train="4"))
+
+    assert any("state_dict" in key and value for key, value in vars(updated(0).learner[1]).items()), "it has such hooks"
+    assert_same(*both(updated))
+
+
 @pytest.mark.parametrize("kind", ["live", "recorded", "cached", "one for each seed"])
 @pytest.mark.parametrize("objective", [SoftTargets, LogitMatching])
 def test_a_teacher_teaches_all_seeds_at_once_what_it_teaches_each(both, blobs, tmp_path, kind, objective):

@@ -20,7 +20,7 @@ def bias_only(model: M, train: Names | None = None, norms: Norms = "frozen") -> 
     Raises:
         ValueError: if a prefix begins no parameter's name, or no parameter but those of ``train`` is a bias.
 
-    Source: Ben Zaken, Ravfogel and Goldberg (2022), arXiv:2106.10199.
+    Source: Ben Zaken, Goldberg and Ravfogel (2022), arXiv:2106.10199.
     """
     require_choice("norms", norms, ["frozen", "train"])
     kept = require_prefixes(model, head_path(model) if train is None else train, "train")
