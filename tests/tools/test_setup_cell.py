@@ -82,6 +82,18 @@ def test_where_kdutils_is_installed_and_an_extra_is_not_nothing_is_installed(run
     assert run("pictures") == []
 
 
+NEEDS = {"kd.data.emoji(": "pictures", "imagenet_backbone(": "backbone", "DeepJDOT(": "transport"}
+"""Names of `kdutils` that want an extra, as chapters write them."""
+
+
+@pytest.mark.parametrize("path", notebooks.chapters(), ids=notebooks.label)
+def test_a_chapter_names_the_extras_of_what_it_calls(path: Path):
+    chapter = notebooks.read(path)
+    code = "\n".join(cell.source for cell in chapter.cells if cell.cell_type == "code")
+    needed = {extra for name, extra in NEEDS.items() if name in code}
+    assert needed <= set(setup_cell.extras(chapter))
+
+
 def wheel(folder: Path, name: str, version: str, *needs: str) -> str:
     """A wheel with nothing in it but its needs, of which some may be those of an extra "more"."""
     path = folder / f"{name}-{version}-py3-none-any.whl"
