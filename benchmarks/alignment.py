@@ -9,7 +9,6 @@ it; results of another number of draws are measured anew. A test holds the chapt
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
@@ -101,15 +100,9 @@ def table(results: Iterable[dict[str, Any]]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what is missing, and print the table."""
-    parser = argparse.ArgumentParser(description="The settings of the chapter on alignment, by accuracy on the target.")
-    parser.add_argument("--seeds", type=int, default=5)
-    options = parser.parse_args(arguments)
-    results = settings.completed(
-        ROOT / RESULTS,
-        grid(),
-        key,
-        lambda setting: run(setting, draws(options.seeds)),
-        keep=lambda one: len(one["accuracies"]) == options.seeds,
+    about = "The settings of the chapter on alignment, by accuracy on the target."
+    results = settings.over_draws(
+        arguments, about, ROOT / RESULTS, grid(), key, lambda setting, seeds: run(setting, draws(seeds)), seeds=5
     )
     print(table(results))
     return 0

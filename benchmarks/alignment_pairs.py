@@ -92,7 +92,7 @@ def table(results: Sequence[dict[str, Any]]) -> str:
         cells = [f"{100 * alone.mean:.1f} %"]
         for name in METHODS[1:]:
             gain = scores[name] - alone
-            cells.append(f"{100 * gain.mean:+.1f} [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]".replace("-", "−"))
+            cells.append(settings.points(gain))
         lines.append(f"| {one['pair']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -11,7 +11,6 @@ results of another number of draws are measured anew. A test holds the chapter t
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from functools import cache, cached_property, partial
@@ -176,15 +175,9 @@ def sizes(results: Iterable[dict[str, Any]]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what is missing, and print the tables."""
-    parser = argparse.ArgumentParser(description="The settings of the chapter on feature extraction.")
-    parser.add_argument("--seeds", type=int, default=10)
-    options = parser.parse_args(arguments)
-    results = settings.completed(
-        ROOT / RESULTS,
-        grid(),
-        key,
-        lambda one: run(one, data(), options.seeds),
-        keep=lambda one: len(one["accuracies"]) == options.seeds,
+    about = "The settings of the chapter on feature extraction."
+    results = settings.over_draws(
+        arguments, about, ROOT / RESULTS, grid(), key, lambda one, seeds: run(one, data(), seeds)
     )
     print(table(results), sizes(results), sep="\n\n")
     return 0

@@ -186,9 +186,8 @@ def measure() -> None:
 
 
 def record(result: dict[str, Any]) -> None:
-    """Add one result to those on record."""
-    settings.write([*settings.read(ROOT / RESULTS), result], ROOT / RESULTS)
-    print(result, flush=True)
+    """Add one result to those on record, in place of an older one."""
+    settings.add(result, ROOT / RESULTS, ("part", "method", "ways", "shots", "rate", "value"))
 
 
 def finished(results: Iterable[dict[str, Any]]) -> list[tuple[int, int]]:

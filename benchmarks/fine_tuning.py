@@ -212,7 +212,7 @@ def table(results: Iterable[dict[str, Any]]) -> str:
         alone = kd.Estimate(tuple(known[_plain(vendor, PROBE, size, 20)]), PROBE, "accuracy")
         tuned = kd.Estimate(tuple(known[_plain(vendor, "last 5 blocks", size, 20, passes)]), "tuned", "accuracy")
         gain = tuned - alone
-        shown = f"{100 * gain.mean:+.1f} [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]".replace("-", "−")
+        shown = settings.points(gain)
         cells = f"{len(alone.values)} | {100 * alone.mean:.1f} % | {100 * tuned.mean:.1f} % | {shown}"
         lines.append(f"| {name} | {cells} |")
     return "\n".join(lines)

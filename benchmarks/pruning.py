@@ -9,7 +9,6 @@ as soon as it is there, and the command, run again, goes on from it. A test hold
 
 from __future__ import annotations
 
-import argparse
 import copy
 import sys
 from collections.abc import Iterable, Sequence
@@ -22,7 +21,7 @@ from typing import Any
 import torch
 
 import kdutils as kd
-from benchmarks.settings import assigned, completed, read, taken
+from benchmarks.settings import assigned, over_draws, read, taken
 from tools.notebooks import ROOT
 
 RESULTS = Path("results/settings/pruning.json")
@@ -150,16 +149,8 @@ def table(results: Iterable[dict[str, Any]]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what is missing, and print the table."""
-    parser = argparse.ArgumentParser(description="The settings of the chapter on pruning, by accuracy on other draws.")
-    parser.add_argument("--seeds", type=int, default=5)
-    options = parser.parse_args(arguments)
-    results = completed(
-        ROOT / RESULTS,
-        grid(),
-        key,
-        lambda setting: measured(setting, options.seeds),
-        keep=lambda one: len(one["accuracies"]) == options.seeds,
-    )
+    about = "The settings of the chapter on pruning, by accuracy on other draws."
+    results = over_draws(arguments, about, ROOT / RESULTS, grid(), key, measured, seeds=5)
     print(table(results))
     return 0
 

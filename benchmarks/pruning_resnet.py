@@ -192,10 +192,7 @@ def best(results: Iterable[dict[str, Any]]) -> dict[str, float]:
 
 def record(result: dict[str, Any]) -> None:
     """Add one result to those on record, in place of an older one."""
-    same = ("part", "method", "rate")
-    results = [one for one in settings.read(ROOT / RESULTS) if any(one.get(key) != result.get(key) for key in same)]
-    settings.write([*results, result], ROOT / RESULTS)
-    print(result, flush=True)
+    settings.add(result, ROOT / RESULTS, ("part", "method", "rate"))
 
 
 def choose() -> None:

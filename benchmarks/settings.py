@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -15,7 +16,7 @@ from kdutils.command import machine
 from kdutils.files import write_atomically
 from tools import notebooks
 
-__all__ = ["assigned", "completed", "grown", "read", "taken", "write"]
+__all__ = ["add", "assigned", "completed", "grown", "over_draws", "points", "read", "taken", "write"]
 
 
 def taken(chapter: Path, names: Iterable[str]) -> dict[str, Any]:
@@ -64,23 +65,55 @@ def completed(
     return results
 
 
-def grown(found: dict[float, float], values: Sequence[float]) -> float | None:
+def over_draws(
+    arguments: Sequence[str] | None,
+    description: str,
+    path: Path,
+    grid: Sequence[tuple[Any, ...]],
+    key: Callable[[dict[str, Any]], tuple[Any, ...]],
+    run: Callable[[tuple[Any, ...], int], dict[str, Any]],
+    seeds: int = 10,
+) -> list[dict[str, Any]]:
+    """The command of a grid with an accuracy for each draw: those of another number of draws are measured anew."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--seeds", type=int, default=seeds, help=f"draws ({seeds})")
+    count = parser.parse_args(arguments).seeds
+    return completed(path, grid, key, lambda one: run(one, count), keep=lambda one: len(one["accuracies"]) == count)
+
+
+def grown(found: dict[float, float], values: Sequence[float], first: tuple[int, int] | None = None) -> float | None:
     """The next of these values to try; None when the best found is not at the edge of those tried.
 
-    A grid begins with the three in the middle of ``values``, and goes on beyond the edge at which its best stands.
+    A grid begins with some of ``values``, and goes on beyond the edge at which its best stands.
 
     Args:
         found: the accuracy at each value tried.
         values: all that may be tried, growing.
+        first: where those stand that are tried first, from and up to; None takes the three in the middle.
     """
     middle = len(values) // 2
-    if missing := [value for value in values[middle - 1 : middle + 2] if value not in found]:
+    low, high = first or (middle - 1, middle + 2)
+    if missing := [value for value in values[low:high] if value not in found]:
         return missing[0]
     top, tried = max(found, key=found.__getitem__), sorted(found)
     place = values.index(top)
     if top == tried[0] and place > 0:
         return values[place - 1]
     return values[place + 1] if top == tried[-1] and place + 1 < len(values) else None
+
+
+def add(result: dict[str, Any], path: Path, same: Iterable[str] = ()) -> None:
+    """Add one result to those on record; where keys are named, in place of one that has the same of them."""
+    names = tuple(same)
+    older = read(path)
+    kept = [one for one in older if not names or any(one.get(name) != result.get(name) for name in names)]
+    write([*kept, result], path)
+    print(result, flush=True)
+
+
+def points(gain: kd.Estimate) -> str:
+    """A difference of accuracies in points, with its interval, as tables of chapters show it."""
+    return f"{100 * gain.mean:+.1f} [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]".replace("-", "−")
 
 
 def read(path: Path) -> list[dict[str, Any]]:

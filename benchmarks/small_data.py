@@ -243,15 +243,10 @@ def run(asked: Key, seeds: tuple[int, ...]) -> list[float]:
 
 def climbed(ladder: str, accuracy: Callable[[float], float]) -> float:
     """The best of a ladder: of its middle, and further out as long as the best is at the edge of what was tried."""
-    rungs, (low, high) = LADDERS[ladder], FIRST[ladder]
-    while True:
-        best = max(rungs[low:high], key=accuracy)
-        if best == rungs[low] and low > 0:
-            low -= 1
-        elif best == rungs[high - 1] and high < len(rungs):
-            high += 1
-        else:
-            return best
+    found: dict[float, float] = {}
+    while (value := settings.grown(found, LADDERS[ladder], FIRST[ladder])) is not None:
+        found[value] = accuracy(value)
+    return max(sorted(found), key=found.__getitem__)
 
 
 def shortest(accuracy: Callable[[int], float]) -> int:
@@ -369,7 +364,7 @@ def remedies(tried: Study, record: Study) -> str:
         for name in COUNTS:
             plain = estimate(record, found[name, "nothing"])
             gain = estimate(record, found[name, remedy]) - plain
-            ends = f"{100 * gain.mean:+.1f} [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]".replace("-", "−")
+            ends = settings.points(gain)
             cells.append(f"{100 * plain.mean:.1f} %" if remedy == "nothing" else ends)
         lines.append(f"| {remedy} | {' | '.join(cells)} |")
     return "\n".join(lines)

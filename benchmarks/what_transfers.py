@@ -11,7 +11,6 @@ the best of them.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -160,16 +159,8 @@ def table(results: Iterable[dict[str, Any]]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what is missing, and print the table."""
-    parser = argparse.ArgumentParser(description="The settings of the chapter on what transfers.")
-    parser.add_argument("--seeds", type=int, default=10)
-    options = parser.parse_args(arguments)
-    results = settings.completed(
-        ROOT / RESULTS,
-        grid(),
-        key,
-        lambda one: run(one, options.seeds),
-        keep=lambda one: len(one["accuracies"]) == options.seeds,
-    )
+    about = "The settings of the chapter on what transfers."
+    results = settings.over_draws(arguments, about, ROOT / RESULTS, grid(), key, run)
     print(table(results))
     return 0
 

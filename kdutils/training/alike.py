@@ -70,7 +70,9 @@ def require_alike(objectives: Sequence[nn.Module]) -> None:
         partner = {id(a): b for (_, a), (_, b) in zip(modules[0], other, strict=True)}
         for (name, a), (_, b) in zip(modules[0], other, strict=True):
             for key in a.__dict__.keys() | b.__dict__.keys():
-                if key in {"_parameters", "_buffers", "_modules"} or "state_dict" in key:  # no step saves or loads
+                if key in {"_parameters", "_buffers", "_modules"}:
+                    continue
+                if "state_dict" in key and key.endswith("_hooks"):  # no step saves or loads
                     continue
                 one, two = a.__dict__.get(key), b.__dict__.get(key)
                 if "hooks" in key and one and two:  # their keys are numbers that no two hooks share

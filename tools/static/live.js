@@ -279,14 +279,15 @@ function drawing(label, draw) {
 }
 
 // A question that comes first: `changed(prediction)` is called when the reader moves it, `opened()` when it is locked in.
-// The figure waits meanwhile; what stands in it as a curve is hidden.
-function asked(root, id, { text, low, high, step, digits, unit, measured }, hint, changed, opened) {
+// The figure waits meanwhile, with its slider; what stands in it as a curve is hidden.
+function asked(root, slider, { text, low, high, step, digits, unit, measured }, changed, opened) {
+  slider.disabled = true;
   const first = low + step * Math.round((high - low) / step / 4); // the middle is too often near the answer
-  const guess = make("input", { type: "range", id: `${id}-guess`, min: low, max: high, step, value: first });
+  const guess = make("input", { type: "range", id: `${slider.id}-guess`, min: low, max: high, step, value: first });
   const value = make("output", { htmlFor: guess.id });
   const button = make("button", { type: "button", textContent: "Lock in" });
   const verdict = speaker();
-  verdict.textContent = hint;
+  verdict.textContent = "The curves appear when it is locked in.";
   const written = () => {
     const number = Number(guess.value).toFixed(digits).replace(/\B(?=(\d{3})+(?!\d))/g, digits ? "" : ",").replace("-", "\u2212");
     return unit ? `${number}\u00a0${unit}` : number;
@@ -302,7 +303,9 @@ function asked(root, id, { text, low, high, step, digits, unit, measured }, hint
     button.textContent = "Locked";
     root.classList.remove("kd-waiting");
     verdict.textContent = `You said ${written()}; measured: ${measured}.`;
+    slider.disabled = false;
     opened();
+    slider.focus({ preventScroll: true });
   }, { once: true });
   root.classList.add("kd-waiting");
   root.append(make("div", { className: "kd-question" }, make("p", { textContent: text }),

@@ -126,15 +126,7 @@ KINDS.curves = (root, content) => {
     };
   };
 
-  if (question) {
-    slider.disabled = true;
-    asked(root, id, question, "The curves appear when it is locked in.", (value) => { prediction = value; draw(); }, () => {
-      locked = true;
-      slider.disabled = false;
-      draw();
-      slider.focus({ preventScroll: true });
-    });
-  }
+  if (question) asked(root, slider, question, (value) => { prediction = value; draw(); }, () => { locked = true; draw(); });
   slider.addEventListener("input", draw);
   root.append(make("div", { className: "kd-slider" }, make("label", { htmlFor: id, textContent: name }), slider, shown));
   if (series.length > 1) root.append(key(series.map((one, number) => [one, `kd-ink-${number}`, number])));

@@ -113,15 +113,7 @@ KINDS.efficiency = (root, content) => {
       series.map(({ name }, number) => [name, found[number]])) : null };
   };
 
-  if (question) {
-    slider.disabled = true;
-    asked(root, id, question, "The curves appear when it is locked in.", (value) => { prediction = value; draw(); }, () => {
-      locked = true;
-      slider.disabled = false;
-      draw();
-      slider.focus({ preventScroll: true });
-    });
-  }
+  if (question) asked(root, slider, question, (value) => { prediction = value; draw(); }, () => { locked = true; draw(); });
   slider.addEventListener("input", draw);
   root.append(make("div", { className: "kd-slider" }, make("label", { htmlFor: id, textContent: "Target" }), slider, shown),
     key(series.map(({ name }, number) => [name, `kd-ink-${number}`, number])));
