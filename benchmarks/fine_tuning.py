@@ -129,25 +129,25 @@ def tuned() -> list[Run]:
     ]
 
 
-RATE = {"last 2 blocks": 0.001, "last 5 blocks": 0.001, "all layers": 0.0003}
-"""The best on average over five and twenty labels, both with frozen statistics; of all layers, over five."""
-LONGER_RATE = {"last 5 blocks": 0.001, "last 2 blocks": 0.001}
-"""The same with more steps."""
+@cache
+def _best(passes: int) -> dict[str, tuple[float, str]]:
+    """What was chosen for each depth, by the record."""
+    return chosen(settings.read(ROOT / RESULTS), passes)
 
 
-def _plain(vendor: str, depth: str, size: int, labels: int, passes: int = 1) -> Run:
+def plain(vendor: str, depth: str, size: int, labels: int, passes: int = 1) -> Run:
     """A run with what was chosen."""
     if depth == PROBE:
         return vendor, depth, size, labels, 0.0, 0, "frozen"
-    rate = (RATE if passes == 1 else LONGER_RATE)[depth]
-    return vendor, depth, size, labels, rate, passes * STEPS[labels], "frozen"
+    rate, statistics = _best(passes)[depth]
+    return vendor, depth, size, labels, rate, passes * STEPS[labels], statistics
 
 
 def _series() -> dict[str, list[Run]]:
     """The runs of each curve of the figure."""
-    counts = dict.fromkeys((PROBE, *RATE), COUNTS) | {"all layers": (5, 20)}
-    curves = {depth: [_plain("noto", depth, 96, labels) for labels in counts[depth]] for depth in counts}
-    longer = {"last 5 blocks, longer": [_plain("noto", "last 5 blocks", 96, labels, LONGER) for labels in (5, 20)]}
+    counts = dict.fromkeys((PROBE, *DEPTHS), COUNTS) | {"all layers": (5, 20)}
+    curves = {depth: [plain("noto", depth, 96, labels) for labels in counts[depth]] for depth in counts}
+    longer = {"last 5 blocks, longer": [plain("noto", "last 5 blocks", 96, labels, LONGER) for labels in (5, 20)]}
     everything = {"all layers": curves.pop("all layers")}
     return {**curves, **longer, **everything}
 
@@ -155,8 +155,8 @@ def _series() -> dict[str, list[Run]]:
 def reported() -> list[tuple[Run, int]]:
     """What is reported, and over how many draws."""
     runs = [(run, SEEDS) for curve in _series().values() for run in curve]
-    runs += [(_plain("twemoji", depth, 96, 20), SEEDS) for depth in (PROBE, "last 5 blocks")]
-    return runs + [(_plain("noto", depth, 224, 20), 3) for depth in (PROBE, "last 5 blocks")]
+    runs += [(plain("twemoji", depth, 96, 20), SEEDS) for depth in (PROBE, "last 5 blocks")]
+    return runs + [(plain("noto", depth, 224, 20), 3) for depth in (PROBE, "last 5 blocks")]
 
 
 WAYS = {"all layers": "everything", "LoRA": "low_rank", "biases": "biases"}
@@ -209,8 +209,8 @@ def table(results: Iterable[dict[str, Any]]) -> str:
     }
     lines = ["| 20 labels per class | draws | probe | last 5 blocks | difference |", "| --- | --- | --- | --- | --- |"]
     for name, (vendor, size, passes) in rows.items():
-        alone = kd.Estimate(tuple(known[_plain(vendor, PROBE, size, 20)]), PROBE, "accuracy")
-        tuned = kd.Estimate(tuple(known[_plain(vendor, "last 5 blocks", size, 20, passes)]), "tuned", "accuracy")
+        alone = kd.Estimate(tuple(known[plain(vendor, PROBE, size, 20)]), PROBE, "accuracy")
+        tuned = kd.Estimate(tuple(known[plain(vendor, "last 5 blocks", size, 20, passes)]), "tuned", "accuracy")
         gain = tuned - alone
         shown = settings.points(gain)
         cells = f"{len(alone.values)} | {100 * alone.mean:.1f} % | {100 * tuned.mean:.1f} % | {shown}"

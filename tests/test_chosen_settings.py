@@ -28,9 +28,14 @@ from benchmarks import (
 from tools import notebooks
 from tools.notebooks import ROOT
 
-CHAPTER = notebooks.read(ROOT / "chapters" / "distill" / "soft_targets.ipynb")
-CODE = "\n".join(cell.source for cell in CHAPTER.cells if cell.cell_type == "code")
-PROSE = "\n".join(cell.source for cell in CHAPTER.cells if cell.cell_type == "markdown")
+
+def cells(path, kind):
+    """All cells of a kind of a chapter, as one text."""
+    return "\n".join(cell.source for cell in notebooks.read(path).cells if cell.cell_type == kind)
+
+
+CODE = cells(soft_targets.CHAPTER, "code")
+PROSE = cells(soft_targets.CHAPTER, "markdown")
 
 
 @pytest.mark.parametrize(
@@ -39,8 +44,7 @@ PROSE = "\n".join(cell.source for cell in CHAPTER.cells if cell.cell_type == "ma
 )
 def test_the_settings_were_chosen_by_the_code_of_the_chapter(script):
     """Each name is a function of the chapter, once."""
-    cells = notebooks.read(script.CHAPTER).cells
-    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    code = cells(script.CHAPTER, "code")
     for name in script.TAKEN:
         assert code.count(f"def {name}(") == 1, name
         assert script.THERE[name].__code__.co_filename == str(script.CHAPTER), name
@@ -75,13 +79,12 @@ def test_numbers_in_the_text_are_those_of_the_record():
     assert f"in the table of settings, {hard} against {soft} %" in " ".join(PROSE.split())
 
 
-ALIGNED = notebooks.read(alignment.CHAPTER)
-ALIGNED_CODE = "\n".join(cell.source for cell in ALIGNED.cells if cell.cell_type == "code")
+ALIGNED_CODE = cells(alignment.CHAPTER, "code")
 ALIGNED_RESULTS = settings.read(ROOT / alignment.RESULTS)
 
 
 def test_the_table_of_alignment_is_the_record():
-    prose = "\n".join(cell.source for cell in ALIGNED.cells if cell.cell_type == "markdown")
+    prose = cells(alignment.CHAPTER, "markdown")
     assert alignment.table(ALIGNED_RESULTS) in prose
     assert [alignment.key(one) for one in ALIGNED_RESULTS] == alignment.grid()
     assert {len(one["accuracies"]) for one in ALIGNED_RESULTS} == {5}
@@ -101,7 +104,7 @@ def test_the_chapter_on_alignment_trains_with_the_best_settings():
 
 def test_the_table_of_other_pairs_is_the_record():
     results = settings.read(ROOT / alignment_pairs.RESULTS)
-    prose = "\n".join(cell.source for cell in ALIGNED.cells if cell.cell_type == "markdown")
+    prose = cells(alignment.CHAPTER, "markdown")
     assert alignment_pairs.table(results) in prose
     assert [one["pair"] for one in results] == list(alignment_pairs.PAIRS)
     means = [{name: sum(values) for name, values in one["accuracies"].items()} for one in results]
@@ -109,13 +112,12 @@ def test_the_table_of_other_pairs_is_the_record():
     assert [max(one, key=one.__getitem__) for one in means].count("DeepJDOT") == 3
 
 
-EPISODES = notebooks.read(few_shot.CHAPTER)
-EPISODES_CODE = "\n".join(cell.source for cell in EPISODES.cells if cell.cell_type == "code")
+EPISODES_CODE = cells(few_shot.CHAPTER, "code")
 EPISODES_RESULTS = settings.read(ROOT / few_shot.SETTINGS)
 
 
 def test_the_table_of_few_shot_is_the_record():
-    prose = "\n".join(cell.source for cell in EPISODES.cells if cell.cell_type == "markdown")
+    prose = cells(few_shot.CHAPTER, "markdown")
     assert few_shot.table(EPISODES_RESULTS) in prose
     assert sorted(map(few_shot.key, EPISODES_RESULTS)) == sorted(few_shot.grid())
     assert {len(one[f"accuracies {shots}"]) for one in EPISODES_RESULTS for shots in few_shot.SHOTS} == {5}
@@ -135,7 +137,7 @@ def test_the_chapter_on_learning_to_learn_trains_with_the_best_settings():
 
 
 def test_the_long_table_of_few_shot_is_the_record():
-    prose = "\n".join(cell.source for cell in EPISODES.cells if cell.cell_type == "markdown")
+    prose = cells(few_shot.CHAPTER, "markdown")
     record = settings.read(ROOT / few_shot.RECORD)
     assert few_shot.record_table(record) in prose
     assert {(one["ways"], one["shots"]) for one in record} == set(few_shot.TASKS)
@@ -153,7 +155,7 @@ LETTERS = settings.read(ROOT / few_shot_scripts.RESULTS)
 
 
 def test_the_table_of_held_out_scripts_is_the_record():
-    prose = "\n".join(cell.source for cell in EPISODES.cells if cell.cell_type == "markdown")
+    prose = cells(few_shot.CHAPTER, "markdown")
     assert few_shot_scripts.table(LETTERS) in prose
     record = [one for one in LETTERS if one["part"] == "record"]
     assert {len(one[name]) for one in record for name in ("accuracy", "over episodes")} == {few_shot_scripts.SEEDS}
@@ -190,13 +192,12 @@ def test_scripts_to_train_on_to_choose_by_and_to_test_share_nothing():
     assert len({script for part in parts for script in part}) == sum(map(len, parts)) == len(kd.data.scripts())
 
 
-PRUNED = notebooks.read(pruning.CHAPTER)
-PRUNED_CODE = "\n".join(cell.source for cell in PRUNED.cells if cell.cell_type == "code")
+PRUNED_CODE = cells(pruning.CHAPTER, "code")
 PRUNED_RESULTS = settings.read(ROOT / pruning.RESULTS)
 
 
 def test_the_table_of_pruning_is_the_record():
-    prose = "\n".join(cell.source for cell in PRUNED.cells if cell.cell_type == "markdown")
+    prose = cells(pruning.CHAPTER, "markdown")
     assert pruning.table(PRUNED_RESULTS) in prose
     assert [pruning.key(one) for one in PRUNED_RESULTS] == pruning.grid()
     assert {len(one["accuracies"]) for one in PRUNED_RESULTS} == {5}
@@ -231,7 +232,7 @@ RESNET = settings.read(ROOT / pruning_resnet.RESULTS)
 
 
 def test_the_table_of_the_pruned_resnet_is_the_record():
-    prose = "\n".join(cell.source for cell in PRUNED.cells if cell.cell_type == "markdown")
+    prose = cells(pruning.CHAPTER, "markdown")
     assert pruning_resnet.table(RESNET) in prose
     assert {one["method"] for one in RESNET if one["part"] == "cost"} == {*pruning_resnet.METHODS}
     scores = {one["method"]: one.get("accuracies", []) for one in RESNET if one["part"] == "accuracy"}
@@ -272,13 +273,12 @@ def test_each_rate_of_the_pruned_resnet_was_the_best_of_a_grid_that_goes_beyond_
         assert len(pruning_resnet.rates(RESNET, method)) >= 3
 
 
-EXTRACTED = notebooks.read(feature_extraction.CHAPTER)
-EXTRACTED_CODE = "\n".join(cell.source for cell in EXTRACTED.cells if cell.cell_type == "code")
+EXTRACTED_CODE = cells(feature_extraction.CHAPTER, "code")
 EXTRACTED_RESULTS = settings.read(ROOT / feature_extraction.RESULTS)
 
 
 def test_the_tables_of_feature_extraction_are_the_record():
-    prose = "\n".join(cell.source for cell in EXTRACTED.cells if cell.cell_type == "markdown")
+    prose = cells(feature_extraction.CHAPTER, "markdown")
     assert feature_extraction.table(EXTRACTED_RESULTS) in prose
     assert feature_extraction.sizes(EXTRACTED_RESULTS) in prose
     runs = [feature_extraction.key(one) for one in EXTRACTED_RESULTS]
@@ -309,9 +309,8 @@ def test_handwriting_is_read_from_the_layer_that_is_best_on_other_draws():
     assert layer == "body._blocks.10"
 
 
-FEW = notebooks.read(small_data.CHAPTER)
-FEW_CODE = "\n".join(cell.source for cell in FEW.cells if cell.cell_type == "code")
-FEW_PROSE = "\n".join(cell.source for cell in FEW.cells if cell.cell_type == "markdown")
+FEW_CODE = cells(small_data.CHAPTER, "code")
+FEW_PROSE = cells(small_data.CHAPTER, "markdown")
 
 
 @pytest.fixture
@@ -369,13 +368,12 @@ def test_no_setting_of_small_data_was_decided_at_the_edge_of_its_ladder(few):
         assert strength != edges.get(remedy, (0, None))[1], (name, remedy)
 
 
-MOVED = notebooks.read(what_transfers.CHAPTER)
-MOVED_CODE = "\n".join(cell.source for cell in MOVED.cells if cell.cell_type == "code")
+MOVED_CODE = cells(what_transfers.CHAPTER, "code")
 MOVED_RESULTS = settings.read(ROOT / what_transfers.RESULTS)
 
 
 def test_the_table_of_what_transfers_is_the_record():
-    prose = "\n".join(cell.source for cell in MOVED.cells if cell.cell_type == "markdown")
+    prose = cells(what_transfers.CHAPTER, "markdown")
     assert what_transfers.table(MOVED_RESULTS) in prose
     assert [what_transfers.key(one) for one in MOVED_RESULTS] == what_transfers.grid()
     assert {len(one["accuracies"]) for one in MOVED_RESULTS} == {10}
@@ -400,9 +398,8 @@ def test_what_transfers_was_not_decided_at_the_edge_of_a_grid():
         assert max(highest, key=highest.__getitem__) not in (dial[0], dial[-1]), name
 
 
-TUNED = notebooks.read(fine_tuning.CHAPTER)
-TUNED_CODE = "\n".join(cell.source for cell in TUNED.cells if cell.cell_type == "code")
-TUNED_PROSE = "\n".join(cell.source for cell in TUNED.cells if cell.cell_type == "markdown")
+TUNED_CODE = cells(fine_tuning.CHAPTER, "code")
+TUNED_PROSE = cells(fine_tuning.CHAPTER, "markdown")
 TUNED_RESULTS = settings.read(ROOT / fine_tuning.RESULTS)
 TUNED_DEPTH = settings.read(ROOT / fine_tuning.DEPTH)
 
@@ -421,19 +418,16 @@ def test_the_record_of_fine_tuning_is_complete():
     assert {fine_tuning.key(one): len(one["accuracies"]) for one in TUNED_DEPTH} == reported
 
 
-def test_what_is_reported_of_fine_tuning_was_trained_with_the_best_settings():
-    for depth, (rate, statistics) in fine_tuning.chosen(TUNED_RESULTS).items():
-        assert (rate, statistics) == (fine_tuning.RATE[depth], "frozen"), depth
-    assert "fine_tune(upper, known, rate=0.001, steps=40)" in TUNED_CODE
-    assert fine_tuning.RATE["last 2 blocks"] == 0.001
-    assert fine_tuning.STEPS[5] == 40
-    for depth, (rate, _) in fine_tuning.chosen(TUNED_RESULTS, fine_tuning.LONGER).items():
-        assert rate == fine_tuning.LONGER_RATE[depth], depth
+def test_what_the_chapter_trains_itself_has_the_best_settings():
+    _, _, _, _, rate, steps, statistics = fine_tuning.plain("noto", "last 2 blocks", 96, 5)
+    assert f"fine_tune(upper, known, rate={rate:g}, steps={steps})" in TUNED_CODE
+    assert statistics == "frozen"
+    assert 'def fine_tune(model, few, rate, steps, statistics="frozen")' in TUNED_CODE
 
 
 def test_the_prediction_begins_from_the_probe_of_the_record():
     known = {fine_tuning.key(one): one["accuracies"] for one in TUNED_DEPTH}
-    probe = fine_tuning.mean(known["noto", fine_tuning.PROBE, 96, 20, 0.0, 0, "frozen"])
+    probe = mean(known[fine_tuning.plain("noto", fine_tuning.PROBE, 96, 20)])
     assert f"is right on {100 * probe:.0f} % of" in TUNED_PROSE
 
 
@@ -442,7 +436,7 @@ def test_what_the_text_says_of_the_rates_is_in_the_record():
 
     def means(way, statistics, rate, steps=80):
         one = known[way, statistics, rate, steps]
-        return 100 * fine_tuning.mean(one["accuracies"]), fine_tuning.mean(one["forgetting"])
+        return 100 * mean(one["accuracies"]), mean(one["forgetting"])
 
     def best(way):
         return max(fine_tuning.HAND_RATES, key=lambda rate: means(way, "train", rate))
@@ -455,7 +449,7 @@ def test_what_the_text_says_of_the_rates_is_in_the_record():
     assert 4 < means("all layers", "train", 0.001)[0] - means("biases", "frozen", 0.01)[0] < 6
     assert abs(means("biases", "frozen", 0.01)[0] - means("biases", "frozen", 0.03)[0]) < 0.2, "about the same"
     low, all_layers = known["LoRA", "train", 0.003, 80], known["all layers", "train", 0.0003, 80]
-    assert round(fine_tuning.mean(low["forgetting"])) == round(fine_tuning.mean(all_layers["forgetting"])) == 24
+    assert round(mean(low["forgetting"])) == round(mean(all_layers["forgetting"])) == 24
     gain = kd.Estimate(tuple(low["accuracies"])) - kd.Estimate(tuple(all_layers["accuracies"]))
     text = f"a difference of {100 * gain.mean:.1f} points ({100 * gain.low:.1f} to {100 * gain.high:.1f})"
     assert text.replace("-", "−") in " ".join(TUNED_PROSE.split())
@@ -465,11 +459,9 @@ def test_what_the_text_says_of_more_steps_is_in_the_record():
     tried = {fine_tuning.key(one): one["accuracies"] for one in TUNED_RESULTS if "depth" in one}
 
     def shown(depth, labels, passes):
-        rate = (fine_tuning.RATE if passes == 1 else fine_tuning.LONGER_RATE)[depth]
-        values = tried["noto", depth, 96, labels, rate, passes * fine_tuning.STEPS[labels], "frozen"]
-        return f"{100 * fine_tuning.mean(values):.1f} %"
+        return f"{100 * mean(tried[fine_tuning.plain('noto', depth, 96, labels, passes)]):.1f} %"
 
-    for depth in fine_tuning.LONGER_RATE:
+    for depth in ("last 2 blocks", "last 5 blocks"):
         for labels in (5, 20):
             text = f"from {shown(depth, labels, 1)} to {shown(depth, labels, fine_tuning.LONGER)}"
             assert text in " ".join(TUNED_PROSE.split())
@@ -480,7 +472,7 @@ def test_no_trained_part_is_told_apart_from_the_probe():
     trained = [one for one in known if one[1] != fine_tuning.PROBE]
     assert len(trained) == len(known) - 6
     for vendor, depth, size, labels, *rest in trained:
-        probe = known[vendor, fine_tuning.PROBE, size, labels, 0.0, 0, "frozen"]
+        probe = known[fine_tuning.plain(vendor, fine_tuning.PROBE, size, labels)]
         gain = known[vendor, depth, size, labels, *rest] - probe
         assert gain.low < 0 < gain.high, (vendor, depth, size, labels, rest)
 
@@ -490,9 +482,8 @@ def test_more_steps_are_not_told_apart_on_the_draws_of_the_figure():
     tried = {fine_tuning.key(one): one["accuracies"] for one in TUNED_RESULTS if "depth" in one}
     for labels in (5, 20):
         fewer, more = (
-            ("noto", "last 5 blocks", 96, labels, 0.001, passes * fine_tuning.STEPS[labels], "frozen")
-            for passes in (1, fine_tuning.LONGER)
+            fine_tuning.plain("noto", "last 5 blocks", 96, labels, passes) for passes in (1, fine_tuning.LONGER)
         )
         gain = kd.Estimate(tuple(known[more])) - kd.Estimate(tuple(known[fewer]))
         assert gain.low < 0 < gain.high
-        assert gain.mean < fine_tuning.mean(tried[more]) - fine_tuning.mean(tried[fewer])
+        assert gain.mean < mean(tried[more]) - mean(tried[fewer])

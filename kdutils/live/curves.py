@@ -18,7 +18,7 @@ from kdutils import plot
 from kdutils.checks import require_whole
 from kdutils.live.cloud import Cloud, cloud_of
 from kdutils.live.figure import Live
-from kdutils.live.measured import Panel, measured, with_unit
+from kdutils.live.measured import Panel, measured, range_of, with_unit
 
 __all__ = ["curves"]
 
@@ -153,26 +153,17 @@ def _question(question: Mapping[str, Any], settings: list[float | str], panels: 
     if value is None:
         raise ValueError(f"question asks for {name!r} at {question['setting']!r}, where nothing was measured")
     unit = str(question.get("unit", panel.unit)).strip()
-    low, high, step = (float(question[key]) for key in ("low", "high", "step"))
-    steps = (high - low) / step if step else math.nan
-    if not (low < high and step > 0 and math.isfinite(steps)) or abs(steps - round(steps)) > 1e-6:
-        raise ValueError(
-            f"question must have low < high and a whole number of steps between them; got {low:g} to {high:g} in "
-            f"steps of {step:g}"
-        )
-    if not low <= value.mean <= high:
+    wide = range_of(question)
+    if not wide["low"] <= value.mean <= wide["high"]:
         raise ValueError(
             f"question must let the reader be right: {with_unit(value.number, unit)} was measured, and the range is "
-            f"{low:g} to {high:g}"
+            f"{wide['low']:g} to {wide['high']:g}"
         )
     return {
         "text": str(question["text"]),
         "panel": titles.index(panel.title),
         "at": at,
-        "low": low,
-        "high": high,
-        "step": step,
-        "digits": max(_decimals(low), _decimals(step)),
+        **wide,
         "unit": unit,
         "measured": with_unit(value.number, unit),
     }
@@ -183,11 +174,6 @@ def _place(key: str, wanted: Any, known: list[Any]) -> int:
     if wanted not in known:
         raise ValueError(f"question[{key!r}] must be one of {', '.join(map(repr, known))}; got {wanted!r}")
     return known.index(wanted)
-
-
-def _decimals(value: float) -> int:
-    """Decimals that a number is written with."""
-    return next((digits for digits in range(9) if math.isclose(round(value, digits), value, abs_tol=1e-12)), 9)
 
 
 def _require_small(content: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ from matplotlib.ticker import NullLocator
 from kdutils import plot
 from kdutils.live.curves import INKS, LARGEST, MARKERS
 from kdutils.live.figure import Live
-from kdutils.live.measured import Panel, Value, measured, number, with_unit
+from kdutils.live.measured import Panel, Value, decimals, measured, number, range_of, with_unit
 
 __all__ = ["efficiency", "labels_needed"]
 
@@ -74,7 +74,7 @@ def efficiency(
 
     Raises:
         ValueError: if an argument is of another form, lengths do not fit, a name is unknown, a target lies off the
-            axis, or the page would get more than 60 kB.
+            axis, the answer of the question lies out of its range, or the page would get more than 60 kB.
         TypeError: if a value is no number and no estimate.
     """
     numbers = _counts(counts)
@@ -94,7 +94,7 @@ def efficiency(
     asked = None if question is None else _question(question, numbers, panel, per.strip())
     ticks, labels = panel.axis()
     first = _start(start, asked, ticks, step)
-    target = {"low": ticks[0], "high": ticks[-1], "step": step, "start": first, "digits": _decimals(ticks[0], step)}
+    target = {"low": ticks[0], "high": ticks[-1], "step": step, "start": first, "digits": decimals(ticks[0], step)}
     content = {
         "title": panel.title,
         "unit": panel.unit,
@@ -137,26 +137,17 @@ def _question(question: Mapping[str, Any], counts: Sequence[float], panel: Panel
     if question["series"] not in panel.series:
         known = ", ".join(map(repr, panel.series))
         raise ValueError(f"question['series'] must be one of {known}; got {question['series']!r}")
-    target, low, high, step = (float(question[key]) for key in ("target", "low", "high", "step"))
-    steps = (high - low) / step if step else math.nan
-    if not (0 < low < high and step > 0 and math.isfinite(steps)) or abs(steps - round(steps)) > 1e-6:
-        raise ValueError(
-            f"question must have 0 < low < high and a whole number of steps between them; got {low:g} to {high:g} in "
-            f"steps of {step:g}"
-        )
+    target, wide = float(question["target"]), range_of(question, above=0)
     values = [
         [count, value.mean] for count, value in zip(counts, panel.series[question["series"]], strict=True) if value
     ]
-    return {
-        "text": str(question["text"]),
-        "target": target,
-        "low": low,
-        "high": high,
-        "step": step,
-        "digits": _decimals(low, step),
-        "unit": per,
-        "measured": _in_words(*_needed(values, target)),
-    }
+    labels, state = _needed(values, target)
+    if state == "between" and not wide["low"] <= labels <= wide["high"]:
+        raise ValueError(
+            f"question must let the reader be right: {_brief(labels)} {per} were needed, and the range is "
+            f"{wide['low']:g} to {wide['high']:g}"
+        )
+    return {"text": str(question["text"]), "target": target, **wide, "unit": per, "measured": _in_words(labels, state)}
 
 
 def _start(start: float | None, asked: Mapping[str, Any] | None, ticks: Sequence[float], step: float) -> float:
@@ -167,11 +158,6 @@ def _start(start: float | None, asked: Mapping[str, Any] | None, ticks: Sequence
     if not ticks[0] <= wanted <= ticks[-1]:
         raise ValueError(f"{named} must be on the axis, {ticks[0]:g} to {ticks[-1]:g}; got {wanted:g}")
     return float(wanted)
-
-
-def _decimals(*values: float) -> int:
-    """Decimals that these numbers are written with."""
-    return next((d for d in range(9) if all(math.isclose(round(v, d), v, abs_tol=1e-12) for v in values)), 9)
 
 
 def _needed(known: Sequence[Sequence[float]], target: float) -> tuple[float, str]:

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from kdutils.evidence.estimate import Estimate
 
-__all__ = ["Panel", "Value", "measured", "number", "with_unit"]
+__all__ = ["Panel", "Value", "decimals", "measured", "number", "range_of", "with_unit"]
 
 TICKS = 5
 """About how many numbers stand at an axis."""
@@ -95,6 +95,28 @@ def number(value: float, digits: int) -> str:
 def with_unit(text: str, unit: str) -> str:
     """A number and its unit, which stay on one line."""
     return f"{text}\N{NO-BREAK SPACE}{unit}" if unit else text
+
+
+def decimals(*values: float) -> int:
+    """Decimals that these numbers are written with."""
+    return next((d for d in range(9) if all(math.isclose(round(v, d), v, abs_tol=1e-12) for v in values)), 9)
+
+
+def range_of(question: Mapping[str, Any], above: float = -math.inf) -> dict[str, Any]:
+    """The range from which the reader predicts: its "low", "high" and "step", and the "digits" of its numbers.
+
+    Raises:
+        ValueError: if low is not more than ``above``, or if no whole number of steps leads from low to high.
+    """
+    low, high, step = (float(question[key]) for key in ("low", "high", "step"))
+    steps = (high - low) / step if step else math.nan
+    if not (above < low < high and step > 0 and math.isfinite(steps)) or abs(steps - round(steps)) > 1e-6:
+        least = "" if above == -math.inf else f"{above:g} < "
+        raise ValueError(
+            f"question must have {least}low < high and a whole number of steps between them; got {low:g} to {high:g} "
+            f"in steps of {step:g}"
+        )
+    return {"low": low, "high": high, "step": step, "digits": decimals(low, step)}
 
 
 def _panel(title: str, series: Mapping[str, Sequence[Any]], settings: int) -> Panel:

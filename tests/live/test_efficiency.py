@@ -113,6 +113,10 @@ def test_a_question_knows_its_answer_and_the_figure_begins_at_its_target():
         ({"question": QUESTION | {"series": "print"}}, r"question\['series'\] must be one of .*got 'print'"),
         ({"question": QUESTION | {"low": 0}}, "question must have 0 < low < high"),
         ({"question": QUESTION | {"step": 2}}, "a whole number of steps between them; got 1 to 40 in steps of 2"),
+        (
+            {"question": QUESTION | {"high": 8}},
+            "must let the reader be right: 10 labels per class were needed.* 1 to 8",
+        ),
         ({"question": QUESTION | {"target": 300}}, "question's target must be on the axis.*got 300"),
     ],
 )
