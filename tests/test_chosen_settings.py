@@ -20,6 +20,7 @@ from benchmarks import (
     label_efficiency,
     pruning,
     pruning_resnet,
+    second_vendor,
     settings,
     small_data,
     soft_targets,
@@ -385,6 +386,20 @@ def test_the_chapter_on_what_transfers_uses_the_best_settings():
     assert ast.literal_eval(stated) == best
     used = set(re.findall(r'SETTINGS\[f?"(.+?)"\]', MOVED_CODE))
     assert used >= {"emoji: {name}", "{name}, frozen", "{name}, trained along", "printed digits, whole", "from scratch"}
+
+
+def test_what_transfers_says_of_the_other_vendor_is_the_record():
+    results = settings.read(ROOT / second_vendor.RESULTS)
+    assert [one["method"] for one in results] == [*second_vendor.SHOWN, "own task"]
+    assert {len(one["accuracies"]) for one in results} == {10}
+    prose = " ".join(cells(what_transfers.CHAPTER, "markdown").split())
+    assert second_vendor.sentence(results) in prose
+    assert "The conclusions are the same." in prose
+    known = {one["method"]: kd.Estimate(tuple(one["accuracies"])) for one in results}
+    assert (known["ImageNet"] - known["from scratch"]).low > 0
+    assert (known["ImageNet"] - known["pixels"]).low > 0
+    for near, without in (("other vendor", "from scratch"), ("other vendor, probe", "pixels")):
+        assert (known[near] - known[without]).low < 0 < (known[near] - known[without]).high
 
 
 def test_what_transfers_was_not_decided_at_the_edge_of_a_grid():
