@@ -241,3 +241,43 @@ def apart(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
     """The largest difference of two states."""
     assert one.keys() == other.keys()
     return max((one[n].double() - other[n].double()).abs().max().item() for n in one if one[n].is_floating_point())
+
+
+def guided(name: str, *layers: str, **options: Any) -> Callable[..., kd.Objective]:
+    """A maker of an objective on intermediate knowledge, at layers that both networks have."""
+    pairs = {layer: layer for layer in layers} or None
+    return lambda net: getattr(kd.distill, name)(net(), net(seed=5), blobs(), pairs, **options)
+
+
+def reviewed(net: Net, **options: Any) -> kd.Objective:
+    """Knowledge review without BatchNorm, which sees the samples of one part or process only."""
+    objective = kd.distill.ReviewKD(net(), net(seed=5), blobs(), {"0.0": "0.0"}, width=4, **options)
+    for fuse in objective.fusions:
+        fuse.enter[1], fuse.leave[1] = nn.Identity(), nn.Identity()
+    return objective
+
+
+def of_features(name: str, *layers: str, inexact: str = "", **options: Any) -> Case:
+    """Such an objective, and the same without its term, or without its first stage."""
+    without = guided(name, *layers, **{**options, **({"first": 0.0} if "first" in options else {"weight": 0.0})})
+    return Case(guided(name, *layers, **options), blobs, CHANGED, inexact, without)
+
+
+CASES |= {
+    "hints": of_features("Hints", "0.0", weight=1.0),
+    "hints in stages": of_features("Hints", "0.0", weight=1.0, first=0.5),
+    "attention transfer": of_features("AttentionTransfer", "0.0", weight=100.0),
+    "RKD": of_features("RKD", inexact=COMPARES),
+    "SP": of_features("SP", "0.0", inexact=COMPARES, weight=100.0),
+    "PKT": of_features("PKT", inexact=COMPARES, weight=1000.0),
+    "CRD with a memory": of_features("CRD", negatives=8, width=4, temperature=0.3),
+    "CRD in the batch": of_features("CRD", inexact=COMPARES, negatives=None, width=4, temperature=0.3),
+    "VID": of_features("VID", "0.0"),
+    "NST": of_features("NST", "0.0"),
+    "knowledge review": Case(reviewed, blobs, CHANGED, without=lambda net: reviewed(net, weight=0.0)),
+    "slopes": Case(
+        lambda net: kd.distill.JacobianMatching(net(), net(seed=5), labels=0.0),
+        blobs,
+        without=lambda net: kd.distill.JacobianMatching(net(), net(seed=5), weight=0.0),
+    ),
+}
