@@ -63,7 +63,12 @@ def pair() -> Beside:
 
 def few() -> Beside:
     """Many samples without labels, a strong view of each, and half as many with labels."""
-    return Beside(blobs().unlabeled(), strong=chain(affine(), noise(0.2)), labelled=(blobs(24, seed=3), 0.5))
+    return Beside(blobs().unlabeled(), strong=chain(affine(), noise(0.2)), labeled=(blobs(24, seed=3), 0.5))
+
+
+def again() -> Beside:
+    """The same with another strong view."""
+    return Beside(few(), again=chain(affine(), noise(0.2)))
 
 
 def twice() -> Beside:
@@ -169,11 +174,43 @@ CHANGED, LITTLE, MIRRORED = {"augment": affine()}, {"augment": noise(0.05)}, {"a
 
 CASES = {
     "DANN": Case(dann, pair, CHANGED, without=lambda net: dann(net, False)),
-    "FixMatch": Case(lambda net: made.FixMatch(net()), few, LITTLE, without=lambda net: made.FixMatch(net(), 1.1)),
-    "Mean Teacher": Case(
-        lambda net: made.MeanTeacher(net()), few, LITTLE, without=lambda net: made.MeanTeacher(net(), follows=False)
+    "entropy minimization": Case(
+        lambda net: kd.adapt.EntropyMinimization(net()),
+        few,
+        LITTLE,
+        COMPARES,
+        lambda net: kd.adapt.EntropyMinimization(net(), weight=0.0),
     ),
-    "Noisy Student": Case(lambda net: made.NoisyStudent(net(), net(seed=4)), few),
+    "pseudo-labels": Case(
+        lambda net: kd.adapt.PseudoLabels(net(), 0.5, until=0.0),
+        few,
+        LITTLE,
+        without=lambda net: kd.adapt.PseudoLabels(net(), 1.0, until=0.0),
+    ),
+    "FixMatch": Case(
+        lambda net: kd.adapt.FixMatch(net(), 0.5),
+        few,
+        LITTLE,
+        without=lambda net: kd.adapt.FixMatch(net(), 1.0),
+    ),
+    "Mean Teacher": Case(
+        lambda net: kd.adapt.MeanTeacher(net(), decay=0.9),
+        few,
+        LITTLE,
+        without=lambda net: kd.adapt.MeanTeacher(net(), decay=0.0),
+    ),
+    "CoMatch": Case(
+        lambda net: kd.adapt.CoMatch(net(), 0.4, alike=0.4, width=4, memory=40),
+        again,
+        LITTLE,
+        COMPARES,
+        lambda net: kd.adapt.CoMatch(net(), 0.4, alike=0.4, width=4, memory=40, alpha=1.0),
+    ),
+    "Noisy Student": Case(
+        lambda net: kd.adapt.NoisyStudent(net(), net(seed=4)),
+        few,
+        without=lambda net: kd.adapt.NoisyStudent(net(), net(seed=4), weight=0.0),
+    ),
     "SimCLR": Case(lambda net: made.SimCLR(net(), 3), twice, CHANGED, COMPARES),
     "BYOL": Case(
         lambda net: made.BYOL(net(), 3), twice, CHANGED, without=lambda net: made.BYOL(net(), 3, follows=False)
