@@ -1,5 +1,19 @@
 """Adaptation: a network that learned on one domain serves another, which has no labels."""
 
+from kdutils.adapt.adversarial import (
+    ADDA,
+    CDAN,
+    DANN,
+    MCD,
+    classifier_discrepancy,
+    domain_accuracy,
+    domain_discriminator,
+    domain_loss,
+    entropy_weights,
+    gradient_reversal,
+    multilinear_map,
+    reversal_ramp,
+)
 from kdutils.adapt.alignment import (
     Choice,
     DeepCORAL,
@@ -34,6 +48,10 @@ from kdutils.adapt.mmd import (
 )
 
 __all__ = [
+    "ADDA",
+    "CDAN",
+    "DANN",
+    "MCD",
     "Choice",
     "DeepCORAL",
     "DeepJDOT",
@@ -48,8 +66,14 @@ __all__ = [
     "RandomFeatures",
     "ada_bn",
     "choose",
+    "classifier_discrepancy",
     "coral_loss",
+    "domain_accuracy",
+    "domain_discriminator",
+    "domain_loss",
     "energy_distance",
+    "entropy_weights",
+    "gradient_reversal",
     "information_maximization",
     "jdot_cost",
     "jdot_loss",
@@ -57,8 +81,10 @@ __all__ = [
     "mmd2",
     "mmd2_linear_error",
     "mmd_test",
+    "multilinear_map",
     "negative_entropy",
     "oracle",
+    "reversal_ramp",
     "soft_neighborhood_density",
     "transport_plan",
     "witness",
