@@ -150,11 +150,6 @@ def mse(answers: Tensor, wanted: Tensor) -> Tensor:
 Net = Callable[..., nn.Module]
 
 
-def dann(net: Net, adversarial: bool = True) -> kd.Objective:
-    """Domain-adversarial, or not."""
-    return made.DANN(net(), 8, adversarial)
-
-
 def masked(learner: nn.Module, ratio: float) -> kd.Objective:
     """A network of which a part is pruned."""
     return kd.Supervised(kd.compress.prune(learner, ratio, keep=()))
@@ -173,7 +168,15 @@ def classifier() -> nn.Module:
 CHANGED, LITTLE, MIRRORED = {"augment": affine()}, {"augment": noise(0.05)}, {"augment": made.FlipBoth()}
 
 CASES = {
-    "DANN": Case(dann, pair, CHANGED, without=lambda net: dann(net, False)),
+    "DANN": Case(lambda net: kd.adapt.DANN(net()), pair, CHANGED, without=lambda net: kd.adapt.DANN(net(), weight=0.0)),
+    "CDAN": Case(
+        lambda net: kd.adapt.CDAN(net(), entropy=False),  # by entropy, samples count within their batch
+        pair,
+        CHANGED,
+        without=lambda net: kd.adapt.CDAN(net(), entropy=False, weight=0.0),
+    ),
+    "ADDA": Case(lambda net: kd.adapt.ADDA(net()), pair, CHANGED, without=lambda net: kd.adapt.ADDA(net(), weight=0.0)),
+    "MCD": Case(lambda net: kd.adapt.MCD(net()), pair, CHANGED, without=lambda net: kd.adapt.MCD(net(), weight=0.0)),
     "entropy minimization": Case(
         lambda net: kd.adapt.EntropyMinimization(net()),
         few,
