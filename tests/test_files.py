@@ -10,7 +10,7 @@ from torch import nn
 
 import kdutils as kd
 from kdutils import models
-from kdutils.command.export import to_onnx
+from kdutils.training.export import to_onnx
 from kdutils.files import require_replaceable, write_atomically
 
 

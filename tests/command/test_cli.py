@@ -22,7 +22,7 @@ import kdutils as kd
 from kdutils import models
 from kdutils.command import bench, machine, outline, recipe, runs, schema
 from kdutils.command.cli import main
-from kdutils.command.export import to_onnx
+from kdutils.training.export import to_onnx
 from kdutils.command.state import state
 from kdutils.data.batch import Batch
 from kdutils.evidence import results
