@@ -22,10 +22,10 @@ import kdutils as kd
 from kdutils import models
 from kdutils.command import bench, machine, outline, recipe, runs, schema
 from kdutils.command.cli import main
-from kdutils.training.export import to_onnx
 from kdutils.command.state import state
 from kdutils.data.batch import Batch
 from kdutils.evidence import results
+from kdutils.training.export import to_onnx
 
 TINY = ["--set", "data.count=64", "model.width=4", "fit.epochs=2", "fit.batch_size=16"]
 
