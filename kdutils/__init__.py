@@ -27,7 +27,7 @@ from kdutils.training.teachers import Following, Frozen, Recorded
 from kdutils.training.together import Trial
 
 if TYPE_CHECKING:
-    from kdutils import adapt, compress, data, distill, live, measure, meta, models, plot, transfer
+    from kdutils import adapt, compress, data, distill, live, measure, meta, models, plot, selfsup, transfer
     from kdutils.evidence import results
 
 __version__ = "0.1.0"
@@ -35,7 +35,10 @@ __version__ = "0.1.0"
 _LAZY = {
     **{
         name: f"kdutils.{name}"
-        for name in ("adapt", "compress", "data", "distill", "live", "measure", "meta", "models", "plot", "transfer")
+        for name in (
+            *("adapt", "compress", "data", "distill", "live", "measure", "meta", "models", "plot", "selfsup"),
+            "transfer",
+        )
     },
     "results": "kdutils.evidence.results",
 }
@@ -71,6 +74,7 @@ __all__ = [
     "plot",
     "results",
     "say",
+    "selfsup",
     "transfer",
 ]
 

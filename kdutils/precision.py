@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+
+import torch
 from torch import Tensor
 
-__all__ = ["in_float32", "in_float64"]
+__all__ = ["full_precision", "in_float32", "in_float64"]
 
 
 def in_float32(values: Tensor) -> Tensor:
@@ -16,3 +19,8 @@ def in_float64(values: Tensor) -> Tensor:
     """The values in float64, without a graph; on the CPU if they are on Apple's GPU, which has none."""
     values = values.detach()
     return (values.cpu() if values.device.type == "mps" else values).double()
+
+
+def full_precision(sample: Tensor) -> contextlib.AbstractContextManager:
+    """A context without automatic mixed precision, whose half-precision products are too coarse for distances."""
+    return torch.autocast(sample.device.type, enabled=False)

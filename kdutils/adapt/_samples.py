@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import torch
 from torch import Tensor
 
-from kdutils.precision import in_float32
+from kdutils.precision import full_precision, in_float32
 
 __all__ = ["common_mean", "full_precision", "two_samples"]
 
@@ -41,11 +39,6 @@ def two_samples(x: Tensor, y: Tensor, least: int = 1, names: tuple[str, str] = (
         raise ValueError(f"{names[0]} and {names[1]} must be on one device; got {x.device} and {y.device}")
     common = torch.promote_types(x.dtype, y.dtype)
     return in_float32(x.to(common)), in_float32(y.to(common))
-
-
-def full_precision(sample: Tensor) -> contextlib.AbstractContextManager:
-    """A context without automatic mixed precision, whose half-precision products are too coarse for distances."""
-    return torch.autocast(sample.device.type, enabled=False)
 
 
 def common_mean(x: Tensor, y: Tensor) -> Tensor:

@@ -20,40 +20,10 @@ from kdutils.data.draws import Draws
 from kdutils.training.teachers import as_teacher
 
 
-class Reversed(torch.autograd.Function):
-    """The identity, whose gradient is turned round."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, strength: float) -> Tensor:
-        ctx.strength = strength
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
-        return -ctx.strength * gradient, None
-
-
 def fixed(module: nn.Module) -> Callable[[Tensor], Tensor]:
     """The module as a function that trains none of its weights, and lets gradients through to its inputs."""
     weights = {name: value.detach() for name, value in module.named_parameters()}
     return lambda *inputs: functional_call(module, weights, inputs)
-
-
-class DANN(kd.Objective):
-    """Domain-adversarial training; the strength follows the progress (Ganin et al. 2016, arXiv:1505.07818)."""
-
-    def __init__(self, learner: nn.Sequential, width: int, adversarial: bool = True) -> None:
-        super().__init__()
-        self.learner, self.adversarial = learner, adversarial
-        self.domain = nn.Linear(width, 2)
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        body, head = self.learner[0], self.learner[1]
-        source, target = run_joined(body, batch, batch["target"])
-        strength = (2 / (1 + math.exp(-10 * self.progress)) - 1) if self.adversarial else 0.0
-        told = [self.domain(Reversed.apply(features, strength)) for features in (source, target)]
-        domain = sum(F.cross_entropy(z, torch.full_like(z[:, 0], d).long()) for d, z in enumerate(told)) / 2
-        return {"labels": F.cross_entropy(batch.run(head, source), batch.labels), "domain": domain}
 
 
 class SimCLR(kd.Objective):
