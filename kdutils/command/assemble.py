@@ -16,6 +16,7 @@ from kdutils.command.recipe import Recipe
 from kdutils.command.schema import DATA, objective_factory
 from kdutils.data import augment as augmentations
 from kdutils.data.dataset import Dataset
+from kdutils.data.source import Source
 from kdutils.data.statistics import Statistics
 from kdutils.training import optimize
 from kdutils.training.objective import Objective
@@ -189,8 +190,16 @@ def build_model(recipe: Recipe, classes: int, shape: tuple[int, ...]) -> nn.Modu
     return model
 
 
-def build_objective(recipe: Recipe, model: nn.Module, teacher: nn.Module | None = None) -> Objective:
+def build_objective(
+    recipe: Recipe, model: nn.Module, teacher: nn.Module | None = None, data: Source | None = None
+) -> Objective:
     """The objective of a recipe over its model, and its teacher if it has one.
+
+    Args:
+        recipe: whose table ``objective`` names it.
+        model: the learner.
+        teacher: of the recipe.
+        data: what is trained on, for an objective that is made by it.
 
     Raises:
         ValueError: if an option does not suit the objective.
@@ -199,7 +208,10 @@ def build_objective(recipe: Recipe, model: nn.Module, teacher: nn.Module | None 
     name = options.pop("name")
     if teacher is not None:
         options["teacher"] = teacher
-    objective: Objective = _built(f"objective {name!r}", objective_factory(name), model, **options)
+    factory = objective_factory(name)
+    if "data" in inspect.signature(factory).parameters:
+        options["data"] = data
+    objective: Objective = _built(f"objective {name!r}", factory, model, **options)
     return objective
 
 

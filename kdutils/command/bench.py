@@ -112,7 +112,7 @@ def speed(
     machine.reset_peak_memory()
     try:
         with _products(precision), interrupts_raise():
-            history = fit(build_objective(recipe, model, teacher), data, device=where, progress=False, **options)
+            history = fit(build_objective(recipe, model, teacher, data), data, device=where, progress=False, **options)
     except torch.OutOfMemoryError:
         return Speed(batch, precision, compiled, None)
     rates = [images / epoch["seconds"] for epoch in history.epochs[1:]]

@@ -71,7 +71,7 @@ def prepare(recipe: Recipe, root: Folder = None, download: bool = False) -> Prep
     fit_options(recipe)
     model = build_model(recipe, len(data.train.classes), data.train.shape)
     teacher = None if folder is None else _load_teacher(recipe, folder, data)
-    build_objective(recipe, model, None if teacher is None else teacher.model)
+    build_objective(recipe, model, None if teacher is None else teacher.model, data.train)
     return Prepared(data, teacher)
 
 

@@ -185,7 +185,7 @@ def _fit(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(fresh(seed))
         model = build_model(recipe, len(data.train.classes), data.train.shape)
-        objective = build_objective(recipe, model, None if teacher is None else teacher.model)
+        objective = build_objective(recipe, model, None if teacher is None else teacher.model, data.train)
 
     # Not before the first step: until then, fit may refuse an option, and nothing that is there may suffer by it.
     def first(*_: object) -> None:

@@ -23,10 +23,30 @@ OBJECTIVES: dict[str, str | Callable[..., Objective]] = {
     "labels": "kdutils.training.objective:Supervised",
     "soft_targets": "kdutils.distill.soft_targets:SoftTargets",
     "logit_matching": "kdutils.distill.logit_matching:LogitMatching",
+    "dkd": "kdutils.distill.better_soft_targets:DKD",
+    "dist": "kdutils.distill.better_soft_targets:DIST",
+    "standardized_logits": "kdutils.distill.better_soft_targets:StandardizedLogits",
+    "curriculum_temperature": "kdutils.distill.better_soft_targets:CurriculumTemperature",
+    **{
+        name: f"kdutils.distill.intermediate_knowledge:{objective}"
+        for name, objective in {
+            "attention_transfer": "AttentionTransfer",
+            "crd": "CRD",
+            "hints": "Hints",
+            "jacobian_matching": "JacobianMatching",
+            "nst": "NST",
+            "pkt": "PKT",
+            "review_kd": "ReviewKD",
+            "rkd": "RKD",
+            "sp": "SP",
+            "vid": "VID",
+        }.items()
+    },
 }
 """What ``objective.name`` may say: an objective, or where it stands, so that only the one that is wanted is imported.
 
-It is called with the model, with ``teacher`` if it has an argument of that name, and with the options of the recipe.
+It is called with the model, with ``teacher`` and the training ``data`` if it has arguments of these names, and with the
+options of the recipe.
 """
 
 HEAD = ("title", "source", "note", "published", "seeds", "base")
@@ -224,7 +244,7 @@ def _require_annotated(table: str, given: Mapping[str, Any], function: Callable[
             _require_type(f"{table}.{key}", value, hints[key])
 
 
-def _options(function: Callable[..., Any], skip: int = 0, without: Iterable[str] = ("teacher",)) -> list[str]:
+def _options(function: Callable[..., Any], skip: int = 0, without: Iterable[str] = ("teacher", "data")) -> list[str]:
     """The names of the arguments, but for the first ``skip``."""
     return [name for name in list(inspect.signature(function).parameters)[skip:] if name not in set(without)]
 

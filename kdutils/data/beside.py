@@ -38,7 +38,7 @@ class Beside(Source):
 
     Example:
         >>> data.Beside(mnist, target=usps.unlabeled())
-        >>> data.Beside(pool.unlabeled(), strong=augment.affine(), labelled=(few, 1 / 7))
+        >>> data.Beside(pool.unlabeled(), strong=augment.affine(), labeled=(few, 1 / 7))
     """
 
     def __init__(self, lead: Source, /, **others: Source | tuple[Source, float] | Augmentation) -> None:

@@ -141,7 +141,7 @@ def optimizer_of(
     groups = parameter_groups(module, rates)
     if not groups:
         raise ValueError(f"{type(module).__name__} has no trainable parameters; is the learner frozen?")
-    made = optimizer_for(optimizer, groups, learning_rate, weight_decay)
+    made = optimizer_for(optimizer, groups, learning_rate, weight_decay, getattr(module, "partial", False))
     factors = {id(parameter): rate for parameters, rate in groups for parameter in parameters}
     taken = [id(parameter) for group in made.param_groups for parameter in group["params"]]
     if sorted(taken) != sorted(factors):
@@ -163,10 +163,12 @@ def optimizer_for(
     groups: list[tuple[list[nn.Parameter], Rate]],
     learning_rate: float | None = None,
     weight_decay: float | None = None,
+    partial: bool = False,
 ) -> torch.optim.Optimizer:
     """An optimizer by name ("adamw"; "sgd" and "nesterov", with momentum 0.9), or by a class or function of the groups.
 
-    A class or function gets the learning rate as ``lr`` and the decay as ``weight_decay``, where they are given.
+    A class or function gets the learning rate as ``lr`` and the decay as ``weight_decay``, where they are given. Where
+    training is ``partial``, some parameters may get their first gradient after others.
 
     Raises:
         ValueError: if the name is unknown, a number is out of range, or a function takes no number that is given.
@@ -186,6 +188,7 @@ def optimizer_for(
     if optimizer == "adamw":
         return torch.optim.AdamW(parameters, fused=fused, **numbers)
     nesterov = optimizer == "nesterov"
+    fused = fused and not partial  # torch's kernel wants momentum of all parameters, or of none
     return torch.optim.SGD(parameters, momentum=0.9, nesterov=nesterov, fused=fused, **numbers)
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from kdutils.data.batch import Batch
 from kdutils.data.joined import run_joined
+from kdutils.data.source import Source
 from kdutils.data.teacher import Teacher, identity
 from kdutils.models.paths import head_path, tapped
 
-__all__ = ["run_tapped"]
+__all__ = ["layer_shapes", "run_tapped"]
 
 
 def run_tapped(
@@ -53,6 +55,35 @@ def run_tapped(
                 for path, key in zip(paths, keys, strict=True):
                     _remember(group, key, seen.get(path))
     return [(batch.run(model), [batch._outputs[key] for key in keys]) for batch in batches]
+
+
+@torch.no_grad()
+def layer_shapes(model: nn.Module, layers: str | Sequence[str] | None, data: Source | Tensor) -> list[tuple[int, ...]]:
+    """Shapes of what the layers of a model give for one sample, as it is run on the first one; nothing else changes.
+
+    Args:
+        model: any module; run in evaluation mode, where it is.
+        layers: as in :func:`run_tapped`.
+        data: whose first sample is taken, or inputs (n, ...).
+
+    Returns:
+        For each layer the shape without the batch: (channels, height, width) of a feature map, (width,) of rows.
+
+    Raises:
+        ValueError: as :func:`run_tapped` does.
+    """
+    inputs = data[:1] if isinstance(data, Tensor) else next(iter(data.batches(1))).inputs
+    if (weight := next(model.parameters(), None)) is not None:
+        inputs = inputs.to(weight.device)
+    batch = Batch(inputs, None, torch.arange(len(inputs)))
+    modes = {module: module.training for module in model.modules()}
+    try:
+        with torch.random.fork_rng(devices=[]):
+            ((_, rows),) = run_tapped(model.eval(), layers, batch)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    return [tuple(row.shape[1:]) for row in rows]
 
 
 def _run(model: nn.Module, group: list[Batch]) -> None:

@@ -25,6 +25,25 @@ PAIRS = {
     ("resnet50", "mobilenetv2"): (79.34, 64.60, 67.35),
 }
 
+# The same table's rows of methods on intermediate knowledge, in the order of the pairs above.
+INTERMEDIATE = {
+    "attention-transfer": (74.08, 72.77, 70.55, 72.31, 73.44, 71.43, 58.58),
+    "crd": (75.48, 74.14, 71.16, 73.48, 75.51, 73.94, 69.11),
+    "hints": (73.58, 72.24, 69.21, 71.06, 73.50, 71.02, 63.16),
+    "nst": (73.68, 72.24, 69.60, 71.96, 73.30, 71.53, 64.96),
+    "pkt": (74.54, 73.45, 70.34, 72.61, 73.64, 72.88, 66.52),
+    "rkd": (73.35, 72.22, 69.61, 71.82, 71.90, 71.48, 64.43),
+    "sp": (73.83, 72.43, 69.67, 72.69, 72.94, 72.68, 68.08),
+    "vid": (74.11, 73.30, 70.38, 72.61, 73.09, 71.23, 67.57),
+}
+
+# Of the papers' own tables: the best test epoch. That of DKD is for the pair whose β the method file has.
+BETTER = {
+    "dist": (None, 74.43, 71.75, None, 76.31, None, 68.66),
+    "dkd": (None, None, None, None, 76.32, None, None),
+    "standardized-logits": (76.11, 74.37, 71.43, 74.17, 76.62, 74.36, 69.02),
+}
+
 
 def published(model: str, ending: str = "") -> recipe.Recipe:
     return recipe.load(f"cifar100-{model.replace('_', '-')}{ending}")
@@ -74,6 +93,35 @@ def test_the_published_numbers_are_those_of_the_table(pair):
     }
 
 
+@pytest.mark.parametrize("method", INTERMEDIATE)
+def test_the_published_numbers_of_intermediate_knowledge_are_those_of_the_table(method):
+    for (pair, numbers), accuracy in zip(PAIRS.items(), INTERMEDIATE[method], strict=True):
+        of_teacher, of_student, _ = (round(number / 100, 4) for number in numbers)
+        found = published(pair[1], f"-{method}").published
+        assert found == {
+            "accuracy": round(accuracy / 100, 4),
+            "student": of_student,
+            "teacher": of_teacher,
+            "epoch": "last",
+        }
+
+
+@pytest.mark.parametrize("method", BETTER)
+def test_the_published_numbers_of_better_soft_targets_are_those_of_their_papers(method):
+    for (pair, numbers), accuracy in zip(PAIRS.items(), BETTER[method], strict=True):
+        found = published(pair[1], f"-{method}").published
+        of_teacher, of_student, _ = (round(number / 100, 4) for number in numbers)
+        if accuracy is None:
+            assert not found
+        else:
+            assert found == {
+                "accuracy": round(accuracy / 100, 4),
+                "student": of_student,
+                "teacher": of_teacher,
+                "epoch": "best",
+            }
+
+
 @pytest.mark.parametrize("pair", PAIRS, ids="-".join)
 def test_a_pair_is_trained_as_its_paper_says(pair):
     teacher, student = pair
@@ -106,7 +154,11 @@ def test_the_learning_rate_falls_after_epochs_150_180_and_210_of_240():
 
 def test_no_published_recipe_is_without_a_row_in_the_table():
     names = {f"cifar100-{model.replace('_', '-')}" for pair in PAIRS for model in pair}
-    names |= {f"cifar100-{student.replace('_', '-')}-soft-targets" for _, student in PAIRS}
+    methods = ["soft-targets", *INTERMEDIATE]
+    names |= {f"cifar100-{student.replace('_', '-')}-{method}" for _, student in PAIRS for method in methods}
+    for method, accuracies in BETTER.items():
+        known = zip(PAIRS, accuracies, strict=True)
+        names |= {f"cifar100-{pair[1].replace('_', '-')}-{method}" for pair, accuracy in known if accuracy is not None}
     assert {name for name in recipe.names() if recipe.load(name).published} == names
 
 
@@ -119,7 +171,8 @@ def test_every_shipped_recipe_builds_its_networks_and_its_objective(name):
     with torch.device("meta"):  # shapes without weights
         model = assemble.build_model(this, classes, shape)
         teacher = None if this.teacher is None else assemble.build_model(recipe.load(this.teacher), classes, shape)
-    objective = assemble.build_objective(this, model, teacher)
+    data = kd.Dataset(torch.zeros(4, *shape), torch.arange(4), tuple(map(str, range(classes))))
+    objective = assemble.build_objective(this, model, teacher, data)
     assert objective.learner is model
     assert model(torch.zeros(2, *shape, device="meta")).shape == (2, classes)
     assert teacher is None or parameters(teacher) > 2 * parameters(model)

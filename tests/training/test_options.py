@@ -239,3 +239,21 @@ def test_the_average_copies_what_is_no_number_to_average(blobs, linear):
     trained(blobs(), model, average=0.9)
     assert int(model.count) == 12
     assert not model.open
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "nesterov", "adamw"])
+def test_a_parameter_may_get_its_first_gradient_after_others(blobs, linear, optimizer):
+    class Later(kd.Supervised):
+        partial = True
+
+        def __init__(self, learner):
+            super().__init__(learner)
+            self.scale = torch.nn.Parameter(torch.ones(()))
+
+        def forward(self, batch):
+            terms = super().forward(batch)
+            return {"labels": terms["labels"] * self.scale} if self.step > 1 else terms
+
+    objective = Later(linear())
+    kd.fit(objective, blobs(), epochs=1, batch_size=16, optimizer=optimizer, progress=False)
+    assert objective.scale != 1

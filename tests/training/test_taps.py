@@ -6,7 +6,7 @@ from torch import nn
 
 import kdutils as kd
 from kdutils.data import Batch
-from kdutils.training.taps import run_tapped
+from kdutils.training.taps import layer_shapes, run_tapped
 
 
 class Counting(nn.Sequential):
@@ -124,3 +124,18 @@ def test_layers_that_cannot_be_had_are_named():
     flat = nn.Sequential(nn.Flatten(0))
     with pytest.raises(ValueError, match=r"layer '0' gives \(15,\) for 5 samples"):
         run_tapped(flat, "0", batch())
+
+
+def test_shapes_of_layers_are_those_of_one_sample_and_looking_changes_nothing():
+    net = model().train()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    data, frozen = kd.Dataset(torch.randn(5, 3)), kd.Frozen(nn.Conv2d(1, 2, 3))
+    draws = torch.get_rng_state()
+    assert layer_shapes(net, ["0", ""], data) == layer_shapes(net, ["0", ""], data.inputs) == [(4,), (2,)]
+    assert layer_shapes(net, None, data) == [(4,)]
+    assert layer_shapes(frozen, "", torch.zeros(9, 1, 5, 6)) == [(2, 3, 4)]
+    assert net.training
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), draws)
+    with pytest.raises(ValueError, match="layer='9' is not in Counting"):
+        layer_shapes(net, "9", data)

@@ -63,7 +63,12 @@ def pair() -> Beside:
 
 def few() -> Beside:
     """Many samples without labels, a strong view of each, and half as many with labels."""
-    return Beside(blobs().unlabeled(), strong=chain(affine(), noise(0.2)), labelled=(blobs(24, seed=3), 0.5))
+    return Beside(blobs().unlabeled(), strong=chain(affine(), noise(0.2)), labeled=(blobs(24, seed=3), 0.5))
+
+
+def again() -> Beside:
+    """The same with another strong view."""
+    return Beside(few(), again=chain(affine(), noise(0.2)))
 
 
 def twice() -> Beside:
@@ -145,11 +150,6 @@ def mse(answers: Tensor, wanted: Tensor) -> Tensor:
 Net = Callable[..., nn.Module]
 
 
-def dann(net: Net, adversarial: bool = True) -> kd.Objective:
-    """Domain-adversarial, or not."""
-    return made.DANN(net(), 8, adversarial)
-
-
 def masked(learner: nn.Module, ratio: float) -> kd.Objective:
     """A network of which a part is pruned."""
     return kd.Supervised(kd.compress.prune(learner, ratio, keep=()))
@@ -168,12 +168,83 @@ def classifier() -> nn.Module:
 CHANGED, LITTLE, MIRRORED = {"augment": affine()}, {"augment": noise(0.05)}, {"augment": made.FlipBoth()}
 
 CASES = {
-    "DANN": Case(dann, pair, CHANGED, without=lambda net: dann(net, False)),
-    "FixMatch": Case(lambda net: made.FixMatch(net()), few, LITTLE, without=lambda net: made.FixMatch(net(), 1.1)),
-    "Mean Teacher": Case(
-        lambda net: made.MeanTeacher(net()), few, LITTLE, without=lambda net: made.MeanTeacher(net(), follows=False)
+    "DANN": Case(lambda net: kd.adapt.DANN(net()), pair, CHANGED, without=lambda net: kd.adapt.DANN(net(), weight=0.0)),
+    "CDAN": Case(
+        lambda net: kd.adapt.CDAN(net(), entropy=False),  # by entropy, samples count within their batch
+        pair,
+        CHANGED,
+        without=lambda net: kd.adapt.CDAN(net(), entropy=False, weight=0.0),
     ),
-    "Noisy Student": Case(lambda net: made.NoisyStudent(net(), net(seed=4)), few),
+    "ADDA": Case(lambda net: kd.adapt.ADDA(net()), pair, CHANGED, without=lambda net: kd.adapt.ADDA(net(), weight=0.0)),
+    "MCD": Case(lambda net: kd.adapt.MCD(net()), pair, CHANGED, without=lambda net: kd.adapt.MCD(net(), weight=0.0)),
+    "entropy minimization": Case(
+        lambda net: kd.adapt.EntropyMinimization(net()),
+        few,
+        LITTLE,
+        COMPARES,
+        lambda net: kd.adapt.EntropyMinimization(net(), weight=0.0),
+    ),
+    "pseudo-labels": Case(
+        lambda net: kd.adapt.PseudoLabels(net(), 0.5, until=0.0),
+        few,
+        LITTLE,
+        without=lambda net: kd.adapt.PseudoLabels(net(), 1.0, until=0.0),
+    ),
+    "FixMatch": Case(
+        lambda net: kd.adapt.FixMatch(net(), 0.5),
+        few,
+        LITTLE,
+        without=lambda net: kd.adapt.FixMatch(net(), 1.0),
+    ),
+    "Mean Teacher": Case(
+        lambda net: kd.adapt.MeanTeacher(net(), decay=0.9),
+        few,
+        LITTLE,
+        without=lambda net: kd.adapt.MeanTeacher(net(), decay=0.0),
+    ),
+    "CoMatch": Case(
+        lambda net: kd.adapt.CoMatch(net(), 0.4, alike=0.4, width=4, memory=40),
+        again,
+        LITTLE,
+        COMPARES,
+        lambda net: kd.adapt.CoMatch(net(), 0.4, alike=0.4, width=4, memory=40, alpha=1.0),
+    ),
+    "Noisy Student": Case(
+        lambda net: kd.adapt.NoisyStudent(net(), net(seed=4)),
+        few,
+        without=lambda net: kd.adapt.NoisyStudent(net(), net(seed=4), weight=0.0),
+    ),
+    "DKD": Case(
+        lambda net: kd.distill.DKD(net(), net(seed=5)),
+        blobs,
+        CHANGED,
+        without=lambda net: kd.distill.DKD(net(), net(seed=5), weight=0.0),
+    ),
+    "DIST": Case(
+        lambda net: kd.distill.DIST(net(), net(seed=5)),
+        blobs,
+        CHANGED,
+        COMPARES,
+        lambda net: kd.distill.DIST(net(), net(seed=5), beta=0.0, gamma=0.0),
+    ),
+    "standardized logits": Case(
+        lambda net: kd.distill.StandardizedLogits(net(), net(seed=5)),
+        blobs,
+        CHANGED,
+        without=lambda net: kd.distill.StandardizedLogits(net(), net(seed=5), weight=0.0),
+    ),
+    "curriculum temperature": Case(
+        lambda net: kd.distill.CurriculumTemperature(net(), net(seed=5), rising=0.0),
+        blobs,
+        CHANGED,
+        without=lambda net: kd.distill.CurriculumTemperature(net(), net(seed=5), weight=0.0),
+    ),
+    "weighted soft targets": Case(
+        lambda net: kd.distill.WeightedSoftTargets(net(), net(seed=5)),
+        blobs,
+        CHANGED,
+        without=lambda net: kd.distill.WeightedSoftTargets(net(), net(seed=5), weight=0.0),
+    ),
     "SimCLR": Case(lambda net: made.SimCLR(net(), 3), twice, CHANGED, COMPARES),
     "BYOL": Case(
         lambda net: made.BYOL(net(), 3), twice, CHANGED, without=lambda net: made.BYOL(net(), 3, follows=False)
@@ -241,3 +312,43 @@ def apart(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
     """The largest difference of two states."""
     assert one.keys() == other.keys()
     return max((one[n].double() - other[n].double()).abs().max().item() for n in one if one[n].is_floating_point())
+
+
+def guided(name: str, *layers: str, **options: Any) -> Callable[..., kd.Objective]:
+    """A maker of an objective on intermediate knowledge, at layers that both networks have."""
+    pairs = {layer: layer for layer in layers} or None
+    return lambda net: getattr(kd.distill, name)(net(), net(seed=5), blobs(), pairs, **options)
+
+
+def reviewed(net: Net, **options: Any) -> kd.Objective:
+    """Knowledge review without BatchNorm, which sees the samples of one part or process only."""
+    objective = kd.distill.ReviewKD(net(), net(seed=5), blobs(), {"0.0": "0.0"}, width=4, **options)
+    for fuse in objective.fusions:
+        fuse.enter[1], fuse.leave[1] = nn.Identity(), nn.Identity()
+    return objective
+
+
+def of_features(name: str, *layers: str, inexact: str = "", **options: Any) -> Case:
+    """Such an objective, and the same without its term, or without its first stage."""
+    without = guided(name, *layers, **{**options, **({"first": 0.0} if "first" in options else {"weight": 0.0})})
+    return Case(guided(name, *layers, **options), blobs, CHANGED, inexact, without)
+
+
+CASES |= {
+    "hints": of_features("Hints", "0.0", weight=1.0),
+    "hints in stages": of_features("Hints", "0.0", weight=1.0, first=0.5),
+    "attention transfer": of_features("AttentionTransfer", "0.0", weight=100.0),
+    "RKD": of_features("RKD", inexact=COMPARES),
+    "SP": of_features("SP", "0.0", inexact=COMPARES, weight=100.0),
+    "PKT": of_features("PKT", inexact=COMPARES, weight=1000.0),
+    "CRD with a memory": of_features("CRD", negatives=8, width=4, temperature=0.3),
+    "CRD in the batch": of_features("CRD", inexact=COMPARES, negatives=None, width=4, temperature=0.3),
+    "VID": of_features("VID", "0.0"),
+    "NST": of_features("NST", "0.0"),
+    "knowledge review": Case(reviewed, blobs, CHANGED, without=lambda net: reviewed(net, weight=0.0)),
+    "slopes": Case(
+        lambda net: kd.distill.JacobianMatching(net(), net(seed=5), labels=0.0),
+        blobs,
+        without=lambda net: kd.distill.JacobianMatching(net(), net(seed=5), weight=0.0),
+    ),
+}

@@ -20,88 +20,10 @@ from kdutils.data.draws import Draws
 from kdutils.training.teachers import as_teacher
 
 
-class Reversed(torch.autograd.Function):
-    """The identity, whose gradient is turned round."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, strength: float) -> Tensor:
-        ctx.strength = strength
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
-        return -ctx.strength * gradient, None
-
-
 def fixed(module: nn.Module) -> Callable[[Tensor], Tensor]:
     """The module as a function that trains none of its weights, and lets gradients through to its inputs."""
     weights = {name: value.detach() for name, value in module.named_parameters()}
     return lambda *inputs: functional_call(module, weights, inputs)
-
-
-class DANN(kd.Objective):
-    """Domain-adversarial training; the strength follows the progress (Ganin et al. 2016, arXiv:1505.07818)."""
-
-    def __init__(self, learner: nn.Sequential, width: int, adversarial: bool = True) -> None:
-        super().__init__()
-        self.learner, self.adversarial = learner, adversarial
-        self.domain = nn.Linear(width, 2)
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        body, head = self.learner[0], self.learner[1]
-        source, target = run_joined(body, batch, batch["target"])
-        strength = (2 / (1 + math.exp(-10 * self.progress)) - 1) if self.adversarial else 0.0
-        told = [self.domain(Reversed.apply(features, strength)) for features in (source, target)]
-        domain = sum(F.cross_entropy(z, torch.full_like(z[:, 0], d).long()) for d, z in enumerate(told)) / 2
-        return {"labels": F.cross_entropy(batch.run(head, source), batch.labels), "domain": domain}
-
-
-class FixMatch(kd.Objective):
-    """What is sure of a weak view labels the strong one (Sohn et al. 2020, arXiv:2001.07685)."""
-
-    def __init__(self, learner: nn.Module, threshold: float = 0.5, weight: float = 1.0) -> None:
-        super().__init__()
-        self.learner, self.threshold, self.weight = learner, threshold, weight
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        labelled = batch["labelled"]
-        own, weak, strong = run_joined(self.learner, labelled, batch, batch["strong"])
-        sure, guess = weak.detach().softmax(dim=1).max(dim=1)
-        each = F.cross_entropy(strong, guess, reduction="none") * (sure >= self.threshold)
-        return {"labels": F.cross_entropy(own, labelled.labels), "consistency": self.weight * each.mean()}
-
-
-class MeanTeacher(kd.Objective):
-    """Agreement with a moving average of oneself (Tarvainen and Valpola 2017, arXiv:1703.01780)."""
-
-    def __init__(self, learner: nn.Module, decay: float = 0.9, follows: bool = True) -> None:
-        super().__init__()
-        self.learner, self.decay, self.follows = learner, decay, follows
-        self.teacher = kd.Following(learner)
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        labelled = batch["labelled"]
-        pull = F.mse_loss(batch["strong"].run(self.learner).softmax(1), batch.run(self.teacher).softmax(1))
-        ramp = math.exp(-5 * (1 - min(1.0, self.progress / 0.3)) ** 2)
-        labels = F.cross_entropy(labelled.run(self.learner), labelled.labels)
-        return {"labels": labels, "consistency": ramp * pull}
-
-    def after_step(self) -> None:
-        if self.follows:
-            self.teacher.follow(self.learner, min(self.decay, (self.step + 1) / (self.step + 10)))
-
-
-class NoisyStudent(kd.Objective):
-    """A frozen teacher labels what has no labels; the student sees it strongly changed (Xie et al. 2020)."""
-
-    def __init__(self, student: nn.Module, teacher: nn.Module) -> None:
-        super().__init__()
-        self.learner, self.teacher = student, as_teacher(teacher)
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        labelled, guess = batch["labelled"], batch.run(self.teacher).softmax(dim=1)
-        taught = F.cross_entropy(batch["strong"].run(self.learner), guess)
-        return {"labels": F.cross_entropy(labelled.run(self.learner), labelled.labels), "taught": taught}
 
 
 class SimCLR(kd.Objective):
