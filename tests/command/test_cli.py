@@ -1078,7 +1078,7 @@ def test_a_shape_that_does_not_suit_the_model_is_one_line(command, shape, messag
 
 def test_an_export_that_differs_is_not_written(command, monkeypatch):
     pytest.importorskip("onnxscript")
-    from kdutils.command import export
+    from kdutils.training import export
 
     models.save(models.small_cnn(width=4), "saved")
     monkeypatch.setattr(export, "_run", lambda path, images: torch.zeros(len(images), 10))
