@@ -49,6 +49,7 @@ from kdutils.compress.quantization import (
     quantization_report,
     quantize,
     quantize_onnx,
+    quantize_pt2e,
     simulate,
 )
 
@@ -87,6 +88,7 @@ __all__ = [
     "quantization_report",
     "quantize",
     "quantize_onnx",
+    "quantize_pt2e",
     "random_masks",
     "recalibrate",
     "reinitialize",

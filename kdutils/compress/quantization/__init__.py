@@ -4,6 +4,7 @@ from kdutils.compress.quantization.affine import Grid, affine_grid, dequantize, 
 from kdutils.compress.quantization.calibration import calibrate, fitted_grid
 from kdutils.compress.quantization.folding import fold_batch_norms
 from kdutils.compress.quantization.onnx_runtime import OnnxModel, quantize_onnx
+from kdutils.compress.quantization.pt2e import quantize_pt2e
 from kdutils.compress.quantization.report import QuantizationReport, Quantized, instructions, quantization_report
 from kdutils.compress.quantization.simulated import FakeQuantize, simulate
 
@@ -23,5 +24,6 @@ __all__ = [
     "quantization_report",
     "quantize",
     "quantize_onnx",
+    "quantize_pt2e",
     "simulate",
 ]
