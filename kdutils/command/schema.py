@@ -23,6 +23,10 @@ OBJECTIVES: dict[str, str | Callable[..., Objective]] = {
     "labels": "kdutils.training.objective:Supervised",
     "soft_targets": "kdutils.distill.soft_targets:SoftTargets",
     "logit_matching": "kdutils.distill.logit_matching:LogitMatching",
+    "dkd": "kdutils.distill.better_soft_targets:DKD",
+    "dist": "kdutils.distill.better_soft_targets:DIST",
+    "standardized_logits": "kdutils.distill.better_soft_targets:StandardizedLogits",
+    "curriculum_temperature": "kdutils.distill.better_soft_targets:CurriculumTemperature",
     **{
         name: f"kdutils.distill.intermediate_knowledge:{objective}"
         for name, objective in {

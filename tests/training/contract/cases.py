@@ -214,6 +214,37 @@ CASES = {
         few,
         without=lambda net: kd.adapt.NoisyStudent(net(), net(seed=4), weight=0.0),
     ),
+    "DKD": Case(
+        lambda net: kd.distill.DKD(net(), net(seed=5)),
+        blobs,
+        CHANGED,
+        without=lambda net: kd.distill.DKD(net(), net(seed=5), weight=0.0),
+    ),
+    "DIST": Case(
+        lambda net: kd.distill.DIST(net(), net(seed=5)),
+        blobs,
+        CHANGED,
+        COMPARES,
+        lambda net: kd.distill.DIST(net(), net(seed=5), beta=0.0, gamma=0.0),
+    ),
+    "standardized logits": Case(
+        lambda net: kd.distill.StandardizedLogits(net(), net(seed=5)),
+        blobs,
+        CHANGED,
+        without=lambda net: kd.distill.StandardizedLogits(net(), net(seed=5), weight=0.0),
+    ),
+    "curriculum temperature": Case(
+        lambda net: kd.distill.CurriculumTemperature(net(), net(seed=5), rising=0.0),
+        blobs,
+        CHANGED,
+        without=lambda net: kd.distill.CurriculumTemperature(net(), net(seed=5), weight=0.0),
+    ),
+    "weighted soft targets": Case(
+        lambda net: kd.distill.WeightedSoftTargets(net(), net(seed=5)),
+        blobs,
+        CHANGED,
+        without=lambda net: kd.distill.WeightedSoftTargets(net(), net(seed=5), weight=0.0),
+    ),
     "SimCLR": Case(lambda net: made.SimCLR(net(), 3), twice, CHANGED, COMPARES),
     "BYOL": Case(
         lambda net: made.BYOL(net(), 3), twice, CHANGED, without=lambda net: made.BYOL(net(), 3, follows=False)
