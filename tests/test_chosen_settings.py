@@ -11,6 +11,7 @@ import torch
 
 import kdutils as kd
 from benchmarks import (
+    adversarial,
     alignment,
     alignment_pairs,
     feature_extraction,
@@ -41,7 +42,17 @@ PROSE = cells(soft_targets.CHAPTER, "markdown")
 
 @pytest.mark.parametrize(
     "script",
-    [soft_targets, alignment, pruning, few_shot, feature_extraction, fine_tuning, small_data, what_transfers],
+    [
+        soft_targets,
+        adversarial,
+        alignment,
+        pruning,
+        few_shot,
+        feature_extraction,
+        fine_tuning,
+        small_data,
+        what_transfers,
+    ],
 )
 def test_the_settings_were_chosen_by_the_code_of_the_chapter(script):
     """Each name is a function of the chapter, once."""
@@ -111,6 +122,73 @@ def test_the_table_of_other_pairs_is_the_record():
     means = [{name: sum(values) for name, values in one["accuracies"].items()} for one in results]
     assert all(min(one, key=one.__getitem__) == "source only" for one in means), "all distances helped on all pairs"
     assert [max(one, key=one.__getitem__) for one in means].count("DeepJDOT") == 3
+
+
+GAME_CODE = cells(adversarial.CHAPTER, "code")
+GAME_PROSE = cells(adversarial.CHAPTER, "markdown")
+GAME_RESULTS = settings.read(ROOT / adversarial.RESULTS)
+GAME_RECORD = settings.read(ROOT / adversarial.RECORD)
+
+
+def test_the_tables_of_adversarial_adaptation_are_the_records():
+    assert adversarial.chosen_table(GAME_RESULTS) in GAME_PROSE
+    assert adversarial.table(GAME_RECORD) in GAME_PROSE
+    assert [adversarial.key(one) for one in GAME_RESULTS] == adversarial.grid()
+    assert [one["pair"] for one in GAME_RECORD] == list(adversarial.PAIRS)
+    for one in GAME_RECORD:
+        assert {len(values) for values in one["accuracies"].values()} == {adversarial.SEEDS}
+        assert set(one["accuracies"]) == set(adversarial.ORDER)
+
+
+def test_the_chapter_on_adversarial_adaptation_trains_with_the_best_settings():
+    best = adversarial.best(GAME_RESULTS, "print → handwriting")
+    (stated,) = re.findall(r"SETTINGS = (\{.+?\})", GAME_CODE, re.DOTALL)
+    assert ast.literal_eval(stated) == {
+        name: (best[name]["epochs"], best[name]["rate"], best[name]["weight"])
+        for name in ("source only", "DANN", "CDAN")
+    }
+
+
+def test_what_the_chapter_on_adversarial_adaptation_says_of_its_records_is_there():
+    known = {
+        one["pair"]: {name: kd.Estimate(tuple(values)) for name, values in one["accuracies"].items()}
+        for one in GAME_RECORD
+    }
+    for pair in ("Noto → Twemoji", "Twemoji → Noto"):
+        one = known[pair]
+        for method in ("DANN", "CDAN"):
+            assert 0.015 < (one[method] - one["adaptive BatchNorm"]).mean < 0.03
+        assert (one["MCD"] - one["adaptive BatchNorm"]).mean < 0.015
+        assert one["DeepJDOT"].mean > max(one[name].mean for name in ("ADDA", "DANN", "CDAN", "MCD"))
+    assert all((one["ADDA"] - one["adaptive BatchNorm"]).low < 0 for one in known.values())
+    assert abs(known["print → handwriting"]["DeepJDOT"].mean - known["print → handwriting"]["CDAN"].mean) < 0.01
+
+    def share(pair, method):
+        low, high = known[pair]["source only"].mean, known[pair]["target labels"].mean
+        return (known[pair][method].mean - low) / (high - low)
+
+    assert share("Noto → Twemoji", "DeepJDOT") == pytest.approx(0.5, abs=0.08)
+    assert share("print → handwriting", "CDAN") == pytest.approx(1 / 3, abs=0.05)
+    uneven = settings.read(ROOT / adversarial.UNEVEN)
+    assert adversarial.uneven_table(uneven) in GAME_PROSE
+    rare = {one["method"]: kd.Estimate(tuple(one["uneven"])) for one in uneven}
+    for method in ("DANN", "CDAN", "MCD"):
+        gain = rare[method] - rare["adaptive BatchNorm"]
+        assert gain.low < 0 < gain.high
+    assert mean(uneven[1]["equal"]) - rare["DANN"].mean == pytest.approx(0.1, abs=0.015)
+
+
+@pytest.mark.parametrize("pair", adversarial.CHOSEN_ON)
+def test_no_setting_of_adversarial_adaptation_was_decided_at_the_edge_of_its_grid(pair):
+    for method, chosen in adversarial.best(GAME_RESULTS, pair).items():
+        mine = [one for one in GAME_RESULTS if (one["pair"], one["method"]) == (pair, method)]
+        for field in ("rate", "weight") if chosen["weight"] and method != "ADDA" else ("rate",):
+            tried = sorted({one[field] for one in mine})
+            top = {value: max(mean(one["accuracies"]) for one in mine if one[field] == value) for value in tried}
+            best = max(tried, key=top.__getitem__)
+            if best == tried[-1] or best == tried[0]:
+                inner = max(top[value] for value in tried if value != best)
+                assert top[best] - inner < adversarial.TIE, (pair, method, field, top)
 
 
 EPISODES_CODE = cells(few_shot.CHAPTER, "code")

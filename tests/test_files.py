@@ -10,8 +10,8 @@ from torch import nn
 
 import kdutils as kd
 from kdutils import models
-from kdutils.command.export import to_onnx
 from kdutils.files import require_replaceable, write_atomically
+from kdutils.training.export import to_onnx
 
 
 def something(kind: str, folder: Path) -> Path:

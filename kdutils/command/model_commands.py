@@ -18,10 +18,10 @@ from kdutils.command.arguments import models_at, whole_numbers
 from kdutils.command.bench import require_precision, speed, speed_table
 from kdutils.command.evaluate import data_settings, data_table
 from kdutils.command.evaluate import evaluate as measure
-from kdutils.command.export import to_onnx
 from kdutils.evidence.table import Table
 from kdutils.files import require_replaceable
 from kdutils.measure import Cost, cost, cost_table
+from kdutils.training.export import to_onnx
 
 __all__ = ["bench", "evaluate", "export"]
 

@@ -22,10 +22,10 @@ import kdutils as kd
 from kdutils import models
 from kdutils.command import bench, machine, outline, recipe, runs, schema
 from kdutils.command.cli import main
-from kdutils.command.export import to_onnx
 from kdutils.command.state import state
 from kdutils.data.batch import Batch
 from kdutils.evidence import results
+from kdutils.training.export import to_onnx
 
 TINY = ["--set", "data.count=64", "model.width=4", "fit.epochs=2", "fit.batch_size=16"]
 
@@ -1078,7 +1078,7 @@ def test_a_shape_that_does_not_suit_the_model_is_one_line(command, shape, messag
 
 def test_an_export_that_differs_is_not_written(command, monkeypatch):
     pytest.importorskip("onnxscript")
-    from kdutils.command import export
+    from kdutils.training import export
 
     models.save(models.small_cnn(width=4), "saved")
     monkeypatch.setattr(export, "_run", lambda path, images: torch.zeros(len(images), 10))

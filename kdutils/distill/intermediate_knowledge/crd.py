@@ -15,7 +15,7 @@ from kdutils.distill.intermediate_knowledge._features import Guided
 from kdutils.precision import in_float32
 from kdutils.training.objective import mean_over
 
-__all__ = ["CRD", "crd_loss"]
+__all__ = ["CRD", "crd_loss", "log_mean_over_directions"]
 
 
 def crd_loss(anchors: Tensor, positives: Tensor, negatives: Tensor, temperature: float = 0.07) -> Tensor:
@@ -55,12 +55,12 @@ def crd_loss(anchors: Tensor, positives: Tensor, negatives: Tensor, temperature:
 
 def _contrasts(scores: Tensor, width: int, temperature: float) -> Tensor:
     """What :func:`crd_loss` is the mean of, (batch,), from cosines (batch, 1 + m), that of the positive first."""
-    bias = _log_mean_over_directions(width, 1 / temperature) + torch.tensor(float(scores.shape[1] - 1)).log().item()
+    bias = log_mean_over_directions(width, 1 / temperature) + torch.tensor(float(scores.shape[1] - 1)).log().item()
     evidence = scores / temperature - bias
     return -F.logsigmoid(evidence[:, 0]) - F.logsigmoid(-evidence[:, 1:]).sum(1)
 
 
-def _log_mean_over_directions(width: int, scale: float) -> float:
+def log_mean_over_directions(width: int, scale: float) -> float:
     r"""Logarithm of the mean of exp(scale · u₁) over unit vectors u: of :math:`{}_0F_1(; d/2; \kappa^2/4)`."""
     terms = torch.arange(1, int(2 * scale) + 50, dtype=torch.float64)
     ratios = 2 * torch.tensor(scale / 2, dtype=torch.float64).log() - terms.log() - (width / 2 + terms - 1).log()
