@@ -1,6 +1,7 @@
 """Self-supervision: networks that learn from pictures without labels, by embedding two views of each."""
 
-from kdutils.selfsup._views import Embedder, mlp_projector
+from kdutils.selfsup._views import Embedder as Embedder
+from kdutils.selfsup._views import mlp_projector as mlp_projector
 from kdutils.selfsup.contrastive import (
     AlignmentUniformity,
     MoCo,
@@ -29,7 +30,6 @@ __all__ = [
     "BYOL",
     "AlignmentUniformity",
     "BarlowTwins",
-    "Embedder",
     "LeJEPA",
     "MoCo",
     "SimCLR",
@@ -41,7 +41,6 @@ __all__ = [
     "cross_correlation",
     "epps_pulley",
     "info_nce",
-    "mlp_projector",
     "nt_xent",
     "random_directions",
     "sigreg",

@@ -24,7 +24,7 @@ class SimCLR(TwoViews):
         features: dotted path of the layer whose outputs are the features; None takes what goes into the head, the last
             linear layer; ``""`` the output. Maps and tokens are averaged over their places.
         projector: features to embeddings; None makes two linear layers with BatchNorm between them, as wide as the
-            features, and with 128 outputs. See :func:`~kdutils.selfsup.mlp_projector`.
+            features, and with 128 outputs. ``kd.selfsup.mlp_projector`` makes others.
         temperature: τ > 0.
         joined: whether both views go through in one forward, so that BatchNorm sees them as one batch, as the authors
             do.
