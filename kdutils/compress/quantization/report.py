@@ -91,7 +91,8 @@ def quantization_report(
     Times are taken in rounds in which the networks take turns, so that what the machine does besides meets all.
 
     Args:
-        models: by name, the first being the reference; modules, or :class:`~kdutils.compress.quantization.onnx_runtime.OnnxModel`.
+        models: by name, the first being the reference; modules, or
+            :class:`~kdutils.compress.quantization.onnx_runtime.OnnxModel`.
         data: with labels; its samples say what shape the inputs have.
         batch_sizes: samples per pass.
         rounds: of timing, at least 2.

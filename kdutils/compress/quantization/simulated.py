@@ -65,7 +65,8 @@ def simulate(
     Weights of convolutions and linear layers are rounded to a symmetric grid, and what these layers read to an
     asymmetric one, with one scale for each layer. The grids are fixed by the weights and the data as they are now.
     Train the copy like any other network, with any objective, and that is quantization-aware training: gradients pass
-    by the straight-through estimator. Fold BatchNorm first (:func:`~kdutils.compress.quantization.folding.fold_batch_norms`), as what deploys will do.
+    by the straight-through estimator. Fold BatchNorm first
+    (:func:`~kdutils.compress.quantization.folding.fold_batch_norms`), as what deploys will do.
 
     Args:
         model: stays as it is; any modules, convolutions and linear layers are found by their type.
