@@ -11,7 +11,7 @@ from torch.nn.utils import parametrize
 
 from kdutils.checks import require_plain_weights
 from kdutils.compress.quantization.affine import Grid, fake_quantize, require_bits
-from kdutils.compress.quantization.calibration import calibrate, fitted_grid, quantizable
+from kdutils.compress.quantization.calibrating import calibrate, fitted_grid, quantizable
 from kdutils.data.source import Source
 
 __all__ = ["FakeQuantize", "simulate"]
