@@ -155,10 +155,12 @@ def test_the_claims_page_lists_every_claim_of_every_chapter(pages: Pages, chapte
     assert len(listed) == made
 
 
-def test_the_guide_links_to_claims_of_every_part(pages: Pages, chapters: list[str]) -> None:
+def test_the_guide_links_to_claims_of_every_chapter_that_has_some(pages: Pages, chapters: list[str]) -> None:
     links = [link["href"] for link in pages["chapters/which_method.html"].select("article a[href*='#claim-']")]
     assert len(links) > 10
-    assert {page.removeprefix("chapters/") for page in chapters} == {link.split("#")[0] for link in links}
+    made = [page for page in chapters if pages[page].select(".kd-claim[id]")]
+    assert len(made) > 10
+    assert {page.removeprefix("chapters/") for page in made} == {link.split("#")[0] for link in links}
 
 
 def test_code_of_a_chapter_of_the_second_edition_does_not_scroll_in_a_wide_window(browser: Any, html: Path) -> None:
